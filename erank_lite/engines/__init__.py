@@ -1,0 +1,25 @@
+"""Engines by name, loaded only when asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+
+from erank_lite.engines.base import Engine
+from erank_lite.errors import InputError
+
+_ENGINES = {"llama.cpp": "erank_lite.engines.llama_cpp:LlamaCppEngine"}
+
+
+def engine_class(name: str) -> type[Engine]:
+    """Return the class of the engine called `name`.
+
+    Raises:
+        InputError: there is no such engine.
+    """
+    if name not in _ENGINES:
+        close = difflib.get_close_matches(name, _ENGINES, 1, cutoff=0) or list(_ENGINES)
+        raise InputError(f"there is no engine {name!r}; did you mean {close[0]!r}?")
+    module, attribute = _ENGINES[name].split(":")
+    loaded: type[Engine] = getattr(importlib.import_module(module), attribute)
+    return loaded

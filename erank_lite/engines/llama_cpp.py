@@ -1,0 +1,499 @@
+"""The llama.cpp engine: many documents decoded together, on CPU, CUDA, Metal or Vulkan.
+
+Sequences keep cells of their own. What the documents of a query share is computed once, saved,
+and restored into each sequence: an exact copy, which takes about a thousandth of the time. A
+place that becomes free is filled at once, and reading goes on beside decoding.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import llama_cpp.llama_cpp as lib
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from erank_lite.engines._llama import Batch, Context, GpuDevice, Model, gpu_devices
+from erank_lite.engines.base import Engine
+from erank_lite.errors import InputError, ModelError
+from erank_lite.gguf_file import GGUFFile
+from erank_lite.tokenizer import Tokenizer
+from erank_lite.types import Completion, Reader, Request, Step
+
+_log = logging.getLogger(__name__)
+
+_REBUILD = (
+    'reinstall it with CMAKE_ARGS="-DGGML_CUDA=on" (NVIDIA), "-DGGML_METAL=on" (Apple) or '
+    '"-DGGML_VULKAN=on": pip install --force-reinstall --no-cache-dir llama-cpp-python'
+)
+_KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+_MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ
+_CELL_STEP = 256  # llama.cpp pads a sequence's cells to this
+_SHORTEST_PREFIX = 16  # below, saving and restoring is not worth it
+_ATTEMPTS = 3
+# Sequences decoded together by default: on a processor, more rows stop paying about here; a GPU
+# has room for more before its memory is what limits.
+_SEQUENCES_CPU, _SEQUENCES_GPU = 16, 64
+# Rows computed at once: small on a processor, where a pass should stay well under a second.
+_MICRO_BATCH_CPU, _MICRO_BATCH_GPU = 128, 512
+_MEMORY_SHARE = 0.6
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """One document under way: `ids` are all its tokens, of which `past` have been decoded."""
+
+    slot: int
+    request: Request
+    reader: Reader
+    ids: list[int]
+    past: int = 0
+    generated: int = 0
+    attempts: int = 1
+    measure: tuple[int, ...] | None = None
+
+    @property
+    def pending(self) -> int:
+        return len(self.ids) - self.past
+
+
+@dataclass(slots=True)
+class _Work:
+    """What one run still has to start: requests to begin again first, then new ones."""
+
+    source: Iterator[Request]
+    again: deque[tuple[Request, int]] = field(default_factory=deque)
+    ahead: deque[Request] = field(default_factory=deque)
+
+    def look(self, count: int) -> list[Request]:
+        """Return up to `count` requests that come next, without taking them."""
+        missing = count - len(self.again) - len(self.ahead)
+        if missing > 0:
+            self.ahead.extend(islice(self.source, missing))
+        return [r for r, _ in self.again] + list(self.ahead)
+
+    def take(self) -> tuple[Request, int]:
+        """Take the next request and the number of this attempt at it."""
+        return self.again.popleft() if self.again else (self.ahead.popleft(), 1)
+
+
+class LlamaCppEngine(Engine):
+    """Runs a GGUF file with llama.cpp."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        strict: bool = False,
+        tokenizer: Path | None = None,
+        sequences: int | None = None,
+        context_length: int | None = None,
+        micro_batch: int | None = None,
+        threads: int | None = None,
+        gpu_layers: int | None = None,
+        main_gpu: int | None = None,
+        tensor_split: Sequence[float] | None = None,
+        kv_type: str = "f16",
+        flash_attention: bool | None = None,
+        memory: int | None = None,
+    ) -> None:
+        """Load a model.
+
+        Args:
+            path: of the GGUF file.
+            strict: one document at a time, so that no document's result depends on the others, to
+                the last bit.
+            tokenizer: the checkpoint's tokenizer.json, where the GGUF's own cannot be used.
+            sequences: documents decoded together; None chooses by what the memory allows.
+            context_length: tokens that one document's prompt and completion may have; None means
+                what the model was trained for.
+            micro_batch: rows computed at once.
+            threads: None means the physical cores that this process may use.
+            gpu_layers: layers on the GPU, -1 for all; None means all where there is a GPU.
+            main_gpu: the GPU to use alone; None shares the layers between all.
+            tensor_split: share of each GPU, where they are to differ.
+            kv_type: type of the keys and values: f32, f16, bf16, q8_0, …
+            flash_attention: None leaves it out on a processor (where the plain kernels are faster
+                for many sequences) and lets llama.cpp decide on a GPU.
+            memory: bytes for keys and values; None takes a share of what is free.
+
+        Raises:
+            ModelError: the file cannot be used, or not with this build of llama.cpp.
+            InputError: an option is out of its range.
+        """
+        _check_options(sequences, context_length, micro_batch, threads, gpu_layers, kv_type)
+        gguf = GGUFFile.read(path)
+        _check_model(gguf)
+        self.chat_template = _chat_template(gguf)
+        self.tokenizer = (
+            Tokenizer.from_gguf(gguf) if tokenizer is None else Tokenizer.from_checkpoint(tokenizer)
+        )
+        devices = gpu_devices() if gpu_layers != 0 else []
+        if gpu_layers and not devices:
+            has = "has no GPU support" if not lib.llama_supports_gpu_offload() else "finds no GPU"
+            raise ModelError(
+                f"{gpu_layers} layers were asked for on the GPU, but this build of "
+                f"llama-cpp-python {has}: {_REBUILD}; or leave gpu_layers out"
+            )
+        layers = gpu_layers if gpu_layers is not None else (-1 if devices else 0)
+        self._on_gpu = bool(devices)
+        self._model = Model(
+            path,
+            layers,
+            main_gpu,
+            list(tensor_split) if tensor_split else None,
+            repack=True,
+        )
+        self.end_ids = _end_ids(gguf) or self._model.end_ids
+        self.max_new_tokens = gguf.metadata.get("erank_lite.max_new_tokens")
+        trained = int(gguf.hparam("context_length", 0)) or 32768
+        self.context_length = min(context_length or trained, trained)
+        self.generated = 0
+        self._strict = strict
+        self._most = 1 if strict else sequences or (_SEQUENCES_GPU if devices else _SEQUENCES_CPU)
+        self._micro_batch = micro_batch or (_MICRO_BATCH_GPU if devices else _MICRO_BATCH_CPU)
+        self._threads = threads or usable_cores()
+        self._kv_type = kv_type
+        quantized_kv = kv_type[0] == "q"
+        self._flash = flash_attention if devices or flash_attention is not None else quantized_kv
+        self._cell_bytes = int(gguf.cache_bytes_per_token * _KV_BYTES[kv_type] / 2)
+        self._memory = memory or _free_memory(devices, gguf.size, layers)
+        self._context: Context | None = None
+        self._active: dict[int, _Sequence] = {}
+        self._prefix: tuple[tuple[int, ...], npt.NDArray[np.uint8]] | None = None
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Complete every request; see `Engine.run`."""
+        work = _Work(iter(requests))
+        try:
+            while True:
+                yield from self._admit(work)
+                if not self._active:
+                    return
+                yield from self._advance(work)
+        finally:
+            for slot in list(self._active):
+                self._drop(slot)
+
+    def close(self) -> None:
+        """Free the model and its memory."""
+        if self._context is not None:
+            self._context.close()
+            self._context = None
+        self._model.close()
+
+    # Admission
+
+    def _admit(self, work: _Work) -> Iterator[Completion]:
+        """Start documents while there is room, and make the context when nothing runs in it."""
+        while next_requests := work.look(1):
+            request = next_requests[0]
+            need = len(request.prompt.ids) + request.reader().capacity
+            if need > self.context_length:
+                request, _ = work.take()
+                reason = f"it needs {need} tokens, the context has {self.context_length}"
+                yield Completion(request.key, request.reader(), failure=reason)
+                continue
+            if not self._active:
+                self._resize(work)
+            assert self._context is not None
+            free = next((s for s in range(self._context.sequences) if s not in self._active), None)
+            if free is None or need > self._context.cells:
+                return
+            yield from self._start(free, work)
+        self._compact()
+
+    def _resize(self, work: _Work) -> None:
+        """Make the context fit the work ahead, where the one there is does not."""
+        ahead = work.look(4 * self._most)
+        needs = [len(r.prompt.ids) + r.reader().capacity for r in ahead]
+        needs = [n for n in needs if n <= self.context_length]
+        cells = _round_up(max(needs))
+        wanted = min(self._most, len(ahead))
+        old = self._context
+        if old is not None and old.cells >= cells and old.sequences >= wanted:
+            return
+        if old is not None:
+            # What grew once may grow again: leave room, so that it is not made anew for each.
+            cells = max(cells, min(_round_up(old.cells * 3 // 2), _round_up(self.context_length)))
+            wanted = max(wanted, old.sequences)
+            old.close()
+            self._context = self._prefix = None
+        fit = max(1, self._memory // (cells * self._cell_bytes))
+        sequences = min(wanted, fit)
+        self._context = Context(
+            self._model,
+            sequences,
+            cells,
+            batch=self._micro_batch + 8 * sequences,
+            micro_batch=self._micro_batch,
+            threads=self._threads,
+            kv_type=self._kv_type,
+            flash_attention=self._flash,
+        )
+        _log.info("%d sequences of %d tokens", sequences, cells)
+
+    def _start(self, slot: int, work: _Work) -> Iterator[Completion]:
+        """Begin the next document in `slot`, after the part that its query's documents share."""
+        request, attempts = work.take()
+        reader = request.reader()
+        sequence = _Sequence(slot, request, reader, list(request.prompt.ids), attempts=attempts)
+        self._active[slot] = sequence
+        shared = request.prompt.ids[: request.prompt.shared]
+        if len(shared) >= _SHORTEST_PREFIX and not self._share(sequence, shared):
+            yield from self._restart([sequence], work)
+            return
+        yield from self._follow(sequence, reader.begin())
+
+    def _share(self, sequence: _Sequence, shared: tuple[int, ...]) -> bool:
+        """Bring `shared` into the sequence: restored, or computed and saved for the next."""
+        context = self._context
+        assert context is not None
+        known, state = self._prefix or ((), None)
+        # Strict results must not depend on the query before, whose beginning this one may share.
+        common = len(shared) if known == shared else 0 if self._strict else _common(known, shared)
+        if (
+            state is not None
+            and common >= _SHORTEST_PREFIX
+            and context.restore(sequence.slot, state)
+        ):
+            sequence.past = common
+            if common < len(known):
+                context.remove(sequence.slot, common)
+        if known == shared and sequence.past == len(shared):
+            return True
+        while sequence.past < len(shared):
+            end = min(sequence.past + self._micro_batch, len(shared))
+            if context.decode(_rows([(sequence, end - sequence.past)])) != 0:
+                return False
+            sequence.past = end
+        self._prefix = (shared, context.save(sequence.slot))
+        return True
+
+    def _compact(self) -> None:
+        """Close the gaps between the last documents: only neighbours are decoded in one pass."""
+        context = self._context
+        assert context is not None or not self._active
+        for slot in range(len(self._active)):
+            last = max(self._active)
+            if slot in self._active or context is None or last < slot:
+                continue
+            sequence = self._active.pop(last)
+            self._active[slot] = sequence
+            state = context.save(last)
+            context.remove(last)
+            sequence.slot = slot
+            if not context.restore(slot, state):
+                sequence.past = 0
+
+    # Decoding
+
+    def _advance(self, work: _Work) -> Iterator[Completion]:
+        """Decode one token of each document that writes, and part of what the others still read."""
+        budget = self._micro_batch
+        while True:
+            plan = self._plan(budget)
+            rows = _rows(plan)
+            assert self._context is not None
+            code = self._context.decode(rows)
+            if code != 1:
+                break
+            if len(rows.tokens) > len(plan):
+                budget = len(rows.tokens) // 2
+                continue
+            # Not even one token each fits: give up a document for now, or the last for good.
+            newest = plan[-1][0]
+            newest.attempts += len(plan) == 1
+            yield from self._restart([newest], work, count=False)
+            if not self._active:
+                return
+        if code != 0:
+            _log.warning("llama_decode returned %d; %d documents start again", code, len(plan))
+            yield from self._restart([s for s, _ in plan], work)
+            return
+        writing = []
+        for sequence, count in plan:
+            sequence.past += count
+            if not sequence.pending:
+                writing.append(sequence)
+        if not writing:
+            return
+        logits = self._context.logits(len(writing))
+        tokens = logits.argmax(axis=1).tolist()
+        steps = []
+        for sequence, token, row in zip(writing, tokens, logits, strict=True):
+            logprobs = None
+            if sequence.measure is not None:
+                logprobs = _logprobs(row, (token, *sequence.measure))
+            sequence.ids.append(token)
+            sequence.generated += 1
+            self.generated += 1
+            steps.append((sequence, sequence.reader.feed(token, logprobs)))
+        for sequence, step in steps:
+            yield from self._follow(sequence, step)
+
+    def _plan(self, budget: int) -> list[tuple[_Sequence, int]]:
+        """Choose how many tokens of each document to decode next, in order of their places.
+
+        Each gets at least one, so that neither writing nor reading waits and no gap parts the
+        neighbours; what is left of `budget` goes to the documents begun first.
+        """
+        counts = {slot: 1 for slot in self._active}
+        left = budget - len(counts)
+        for slot, sequence in self._active.items():
+            more = max(0, min(left, sequence.pending - 1))
+            counts[slot] += more
+            left -= more
+        return [(self._active[slot], counts[slot]) for slot in sorted(counts)]
+
+    def _follow(self, sequence: _Sequence, step: Step) -> Iterator[Completion]:
+        """Do what the reader asks: drop tokens, append tokens, or finish."""
+        if step.done:
+            self._drop(sequence.slot)
+            yield Completion(sequence.request.key, sequence.reader, sequence.generated)
+            return
+        if step.rewind:
+            del sequence.ids[-step.rewind :]
+        sequence.ids += step.force
+        kept = len(sequence.ids) - len(step.force)
+        # At least one token must be decoded for there to be a next one.
+        past = min(sequence.past, kept, len(sequence.ids) - 1)
+        if past < sequence.past:
+            assert self._context is not None
+            self._context.remove(sequence.slot, past)
+            sequence.past = past
+        sequence.measure = step.measure
+
+    def _restart(
+        self, sequences: list[_Sequence], work: _Work, count: bool = True
+    ) -> Iterator[Completion]:
+        """Clear these sequences; their documents start again, up to a number of attempts."""
+        for sequence in reversed(sequences):
+            self._drop(sequence.slot)
+            if sequence.attempts < _ATTEMPTS:
+                work.again.appendleft((sequence.request, sequence.attempts + count))
+                continue
+            reason = f"llama.cpp failed to decode it {_ATTEMPTS} times"
+            yield Completion(sequence.request.key, sequence.request.reader(), failure=reason)
+
+    def _drop(self, slot: int) -> None:
+        del self._active[slot]
+        if self._context is not None:
+            self._context.remove(slot)
+
+
+_KV_BYTES = {
+    "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
+    "q4_1": 20 / 32, "q4_0": 18 / 32,
+}  # fmt: skip
+
+
+def usable_cores() -> int:
+    """Return the physical cores that this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    physical = psutil.cpu_count(logical=False)
+    return max(1, min(allowed or 1, physical or allowed or 1))
+
+
+def _free_memory(devices: Sequence[GpuDevice], model_size: int, layers: int) -> int:
+    """Return the bytes that keys and values may take, of what is free once the weights are in."""
+    if devices and layers < 0:
+        free = sum(d.free for d in devices)
+    else:
+        # The weights are mapped from the file: the system counts them as free until they are read.
+        free = psutil.virtual_memory().available - model_size
+    return max(1, int(free * _MEMORY_SHARE))
+
+
+def _rows(plan: Sequence[tuple[_Sequence, int]]) -> Batch:
+    """Return the rows of the next `count` tokens of each sequence; a last token wants logits."""
+    batch = Batch([], [], [], [])
+    for sequence, count in plan:
+        start, end = sequence.past, sequence.past + count
+        batch.tokens += sequence.ids[start:end]
+        batch.positions += range(start, end)
+        batch.sequences += [sequence.slot] * count
+        batch.outputs += [0] * (count - 1) + [int(end == len(sequence.ids))]
+    return batch
+
+
+def _logprobs(row: npt.NDArray[np.float32], ids: Sequence[int]) -> Mapping[int, float]:
+    """Return log-probabilities of `ids` under the full softmax of one row of logits."""
+    top = float(row.max())
+    total = math.log(float(np.exp(row - top).sum(dtype=np.float64))) + top
+    return {i: float(row[i]) - total for i in ids}
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    return next(
+        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
+
+
+def _round_up(cells: int) -> int:
+    return -(-cells // _CELL_STEP) * _CELL_STEP
+
+
+def _check_options(
+    sequences: int | None,
+    context_length: int | None,
+    micro_batch: int | None,
+    threads: int | None,
+    gpu_layers: int | None,
+    kv_type: str,
+) -> None:
+    for name, value, least, most in (
+        ("sequences", sequences, 1, _MOST_SEQUENCES),
+        ("context_length", context_length, 256, 1 << 24),
+        ("micro_batch", micro_batch, 1, 1 << 16),
+        ("threads", threads, 1, 1024),
+        ("gpu_layers", gpu_layers, -1, 1 << 16),
+    ):
+        if value is not None and not least <= value <= most:
+            raise InputError(f"{name} must lie between {least} and {most}, not {value}")
+    if kv_type not in _KV_TYPES:
+        raise InputError(f"kv_type must be one of {', '.join(_KV_TYPES)}, not {kv_type!r}")
+
+
+def _check_model(gguf: GGUFFile) -> None:
+    """Refuse files that do not generate text.
+
+    Raises:
+        ModelError: the file is an encoder, an embedding model or a classifier.
+    """
+    names = {t.name for t in gguf.tensors}
+    if not names:
+        raise ModelError(f"{gguf.path} holds no weights, only a vocabulary")
+    if gguf.hparam("attention.causal") is False or "encoder" in gguf.architecture:
+        raise ModelError(
+            f"{gguf.path} is an encoder ({gguf.architecture}), which cannot generate a reasoning: "
+            "give a GGUF of an ERank checkpoint"
+        )
+    if any(n.startswith("cls") for n in names) or gguf.hparam("pooling_type", 0) not in (0, None):
+        raise ModelError(
+            f"{gguf.path} was converted as a classifier or embedding model, so it cannot generate: "
+            "convert the checkpoint again as a causal language model"
+        )
+
+
+def _chat_template(gguf: GGUFFile) -> str:
+    template = gguf.metadata.get("tokenizer.chat_template")
+    if not isinstance(template, str):
+        raise ModelError(
+            f"{gguf.path} has no chat template, so the prompt cannot be made as the model knows "
+            "it: convert it again from a checkpoint that has one"
+        )
+    return template
+
+
+def _end_ids(gguf: GGUFFile) -> frozenset[int]:
+    """Return the end tokens that the checkpoint named, where the converter wrote them down."""
+    return frozenset(gguf.metadata.get("erank_lite.end_token_ids", ()))

@@ -1,0 +1,60 @@
+"""Hybrid of the first stage and the reranker: a weighted sum of z-scores, as ERank publishes it."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from erank_lite.errors import InputError
+
+
+def hybrid_scores(results: Sequence[Mapping[str, Any]], alpha: float) -> list[dict[str, Any]]:
+    """Add `hybrid_score` = alpha·z(first_stage_score) + (1 − alpha)·z(rank_score) and sort by it.
+
+    z uses the population standard deviation over the list; where all values are equal, z is 0.
+    A document without a `rank_score` (a failure) stays outside the means, gets
+    `hybrid_score=None` and sorts last.
+
+    Args:
+        results: what `Reranker.rerank` returned; not changed.
+        alpha: weight of the first stage, 0 to 1.
+
+    Returns:
+        New dicts, best first; equal scores keep the order of `results`.
+
+    Raises:
+        InputError: alpha is outside 0…1, or a ranked document has no finite first_stage_score.
+    """
+    if not 0 <= alpha <= 1:
+        raise InputError(f"alpha must lie between 0 and 1, not {alpha}")
+    ranked = [dict(r) for r in results if r.get("rank_score") is not None]
+    failed = [dict(r) | {"hybrid_score": None} for r in results if r.get("rank_score") is None]
+    first = _z([_first_stage(r, place) for place, r in enumerate(ranked, 1)])
+    second = _z([float(r["rank_score"]) for r in ranked])
+    for result, a, b in zip(ranked, first, second, strict=True):
+        result["hybrid_score"] = alpha * a + (1 - alpha) * b
+    return sorted(ranked, key=lambda r: -r["hybrid_score"]) + failed
+
+
+def _first_stage(result: Mapping[str, Any], place: int) -> float:
+    value = result.get("first_stage_score")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        name = result.get("id", f"at rank {place}")
+        raise InputError(
+            f"document {name} has no usable first_stage_score ({value!r}): "
+            "a hybrid score needs a number for every document"
+        )
+    return float(value)
+
+
+def _z(values: Sequence[float]) -> list[float]:
+    if not values:
+        return []
+    mean = math.fsum(values) / len(values)
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / len(values))
+    # Rounding leaves a deviation of the order of the values' last bit where they are all equal.
+    if deviation <= 1e-12 * max(1.0, *(abs(v) for v in values)):
+        return [0.0] * len(values)
+    return [(v - mean) / deviation for v in values]

@@ -1,0 +1,202 @@
+"""Read a GGUF file's header: metadata and the list of tensors.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3. The official
+`gguf` package reads it too, but takes seconds for a vocabulary of 150,000 tokens, at every start;
+its tables of types are used here.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from erank_lite.errors import ModelError
+
+_SCALARS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+_STRING, _ARRAY = 8, 9
+_VERSIONS = (2, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of the file. `shape` is in GGUF order: the row length comes first."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    size: int
+
+
+@dataclass(frozen=True)
+class GGUFFile:
+    """The header of one GGUF file.
+
+    Attributes:
+        path: where it is.
+        version: of the format.
+        metadata: key → number, bool, str or list of them.
+        tensors: in file order; sizes in bytes.
+        size: of the file, in bytes.
+    """
+
+    path: Path
+    version: int
+    metadata: dict[str, Any]
+    tensors: tuple[Tensor, ...]
+    size: int
+
+    @classmethod
+    def read(cls, path: Path) -> GGUFFile:
+        """Read the header of `path`.
+
+        Raises:
+            ModelError: there is no such file, it may not be read, it is not a GGUF file of a
+                version known here, or it is cut short.
+        """
+        try:
+            with path.open("rb") as file:
+                size = path.stat().st_size
+                if size < 24:
+                    raise ModelError(f"{path} is not a GGUF file: it has only {size} bytes")
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    return _parse(path, data, size)
+        except FileNotFoundError:
+            raise ModelError(f"there is no file {path}") from None
+        except IsADirectoryError:
+            raise ModelError(f"{path} is a folder; give a .gguf file") from None
+        except OSError as error:
+            raise ModelError(f"{path} cannot be read: {error.strerror}") from None
+
+    @property
+    def architecture(self) -> str:
+        """`general.architecture`, such as `qwen3`."""
+        return str(self.metadata.get("general.architecture", "unknown"))
+
+    def hparam(self, name: str, default: Any = None) -> Any:
+        """Return the value of `<architecture>.<name>`."""
+        return self.metadata.get(f"{self.architecture}.{name}", default)
+
+    @cached_property
+    def cache_bytes_per_token(self) -> int:
+        """Bytes of keys and values that one token takes in a cache of 16-bit floats."""
+        heads = self.hparam("attention.head_count", 0)
+        kv_heads = self.hparam("attention.head_count_kv", heads)
+        layers = int(self.hparam("block_count", 0))
+        if not isinstance(kv_heads, list):
+            kv_heads = [kv_heads] * layers
+        width = int(self.hparam("embedding_length", 0))
+        head = width // max(1, heads if isinstance(heads, int) else max(heads))
+        key = int(self.hparam("attention.key_length", head))
+        value = int(self.hparam("attention.value_length", head))
+        return 2 * sum(int(h) for h in kv_heads) * (key + value)
+
+
+def _parse(path: Path, data: mmap.mmap, size: int) -> GGUFFile:
+    if data[:4] != b"GGUF":
+        raise ModelError(f"{path} is not a GGUF file: it begins with {data[:4]!r}")
+    (version,) = struct.unpack_from("<I", data, 4)
+    if version not in _VERSIONS:
+        note = "; it is big-endian" if version & 0xFFFF == 0 else ""
+        raise ModelError(
+            f"{path} is GGUF version {version}{note}; versions 2 and 3 (little-endian) can be "
+            "used: convert the model again with a current converter"
+        )
+    cursor = _Cursor(data, 8)
+    try:
+        n_tensors, n_keys = cursor.unpack("<QQ")
+        metadata = {cursor.string(): cursor.value(cursor.unpack("<I")[0]) for _ in range(n_keys)}
+        infos = [_tensor_info(cursor) for _ in range(n_tensors)]
+    except (struct.error, UnicodeDecodeError, KeyError, MemoryError, OverflowError, RecursionError):
+        raise ModelError(
+            f"{path} is damaged or cut short: its header ends or breaks at byte {cursor.at} "
+            f"of {size}; download or convert it again"
+        ) from None
+    alignment = int(metadata.get("general.alignment", 32))
+    start = -(-cursor.at // max(1, alignment)) * alignment
+    tensors = []
+    for name, shape, kind, offset in infos:
+        type_name, length = _type_and_size(path, name, shape, kind)
+        if start + offset + length > size:
+            raise ModelError(
+                f"{path} is cut short: tensor {name} should end at byte "
+                f"{start + offset + length}, the file has {size}; download or convert it again"
+            )
+        tensors.append(Tensor(name, shape, type_name, length))
+    return GGUFFile(path, version, metadata, tuple(tensors), size)
+
+
+def _tensor_info(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
+    name = cursor.string()
+    (dims,) = cursor.unpack("<I")
+    if dims > 8:
+        raise struct.error("a tensor of more than 8 dimensions")
+    shape = cursor.unpack(f"<{dims}Q")
+    kind, offset = cursor.unpack("<IQ")
+    return name, shape, kind, offset
+
+
+def _type_and_size(path: Path, name: str, shape: tuple[int, ...], kind: int) -> tuple[str, int]:
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    try:
+        known = GGMLQuantizationType(kind)
+    except ValueError:
+        raise ModelError(
+            f"{path}: tensor {name} has type {kind}, which is not known here"
+        ) from None
+    block, block_bytes = GGML_QUANT_SIZES[known]
+    count = 1
+    for n in shape:
+        count *= n
+    return known.name, count // block * block_bytes
+
+
+class _Cursor:
+    """A place in the header that moves on as values are read."""
+
+    def __init__(self, data: mmap.mmap, at: int) -> None:
+        self.data = data
+        self.at = at
+
+    def unpack(self, form: str) -> tuple[Any, ...]:
+        values = struct.unpack_from(form, self.data, self.at)
+        self.at += struct.calcsize(form)
+        return values
+
+    def string(self) -> str:
+        (length,) = self.unpack("<Q")
+        end = self.at + length
+        if end > len(self.data):
+            raise struct.error("a string goes past the end of the file")
+        # Metadata of foreign files may hold broken text; the keys and tokens that matter do not.
+        text = self.data[self.at : end].decode("utf-8", "replace")
+        self.at = end
+        return text
+
+    def value(self, kind: int) -> Any:
+        if kind == _STRING:
+            return self.string()
+        if kind != _ARRAY:
+            return self.unpack("<" + _SCALARS[kind])[0]
+        item, count = self.unpack("<IQ")
+        if item in _SCALARS:
+            return list(self.unpack(f"<{count}{_SCALARS[item]}"))
+        read: Callable[[], Any] = self.string if item == _STRING else lambda: self.value(item)
+        return [read() for _ in range(count)]

@@ -1,0 +1,291 @@
+"""Documents in, ranked documents out."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from erank_lite.engines import engine_class
+from erank_lite.engines.base import Engine
+from erank_lite.errors import InputError
+from erank_lite.prompt import PromptCore, QueryPrompts
+from erank_lite.scoring import MAX_NEW_TOKENS, ScoreReader, ScoreVocabulary, parse_thinking
+from erank_lite.types import Prompt, Request, Score
+
+Doc = Mapping[str, Any] | str
+
+
+class Reranker:
+    """Ranks documents for queries with one model.
+
+    Use it as a context manager, or call `close`. It is not to be used from two threads at once.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Engine,
+        *,
+        engine: str = "llama.cpp",
+        thinking: str | int = "full",
+        **options: Any,
+    ) -> None:
+        """Load `model`.
+
+        Args:
+            model: path of a GGUF file, or an engine that is already there (it is then the
+                caller's to close).
+            engine: name of the engine that is to run the file.
+            thinking: "full" (reasoning as long as the model likes, up to the published limit), a
+                budget in tokens, after which the answer is asked for, or "none".
+            options: the engine's own, such as `strict`, `sequences`, `gpu_layers`, `threads`; see
+                `erank_lite.engines.llama_cpp.LlamaCppEngine`.
+
+        Raises:
+            ModelError: the model cannot be used.
+            InputError: an option cannot.
+        """
+        self.thinking = parse_thinking(thinking)
+        self._owned = not isinstance(model, Engine)
+        if isinstance(model, Engine):
+            if options:
+                raise InputError(f"{', '.join(options)}: options belong to the engine given")
+            self.engine = model
+        else:
+            try:
+                self.engine = engine_class(engine)(Path(model), **options)  # type: ignore[call-arg]
+            except TypeError as error:
+                if "unexpected keyword" not in str(error):
+                    raise
+                raise InputError(f"the {engine} engine: {str(error).split('() ')[-1]}") from None
+        try:
+            self._prompts = PromptCore(self.engine.tokenizer, self.engine.chat_template)
+            self._vocabulary = ScoreVocabulary(self.engine.tokenizer, self.engine.end_ids)
+            limit = self.engine.max_new_tokens or MAX_NEW_TOKENS
+            # A short context keeps at least half of its room for the prompt.
+            self._max_new_tokens = min(limit, self.engine.context_length // 2)
+            self._room = self.engine.context_length - self._reader(Prompt((), 0)).capacity
+            if self._room < 1:
+                raise InputError(
+                    f"a thinking budget of {self.thinking} leaves no room for a prompt: the "
+                    f"context has {self.engine.context_length} tokens"
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def rerank(
+        self,
+        query: str,
+        docs: Sequence[Doc],
+        instruction: str | None = None,
+        truncate_length: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Rank `docs` for `query`.
+
+        Args:
+            query: the query's text.
+            docs: texts, or dicts with `content` and, for hybrids, `first_stage_score`; they are
+                not changed, and their other keys pass through.
+            instruction: what relevance means: free text, or a name such as "beir" or
+                "bright/aops" (`erank_lite.prompt.INSTRUCTIONS`); None means "beir".
+            truncate_length: cut the query and each document to this many tokens; None cuts a
+                document only where the model's context demands it.
+
+        Returns:
+            As many dicts as documents, best first: the document's own keys (its text under
+            `content`) and `rank` (from 1), `index` (place in `docs`, from 0), `score` (0–10),
+            `probability`, `rank_score` (score × probability), `expected_score` (or None where it
+            was not computed), `reasoning`, `forced` (the answer was asked for from outside),
+            `truncated`, `failure` (None, or why `rank_score` is None) and `completion` (all that
+            the model wrote). Failed documents come last.
+
+        Raises:
+            InputError: the query, a document or an option cannot be used.
+            ModelError: the engine cannot go on.
+        """
+        return ranked(list(self.iter_rerank(query, docs, instruction, truncate_length)))
+
+    def iter_rerank(
+        self,
+        query: str,
+        docs: Sequence[Doc],
+        instruction: str | None = None,
+        truncate_length: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the documents of `rerank` as they finish, in any order, without `rank`.
+
+        `ranked` puts them in order. Closing the iterator gives up the rest.
+        """
+        prompts = self._prompts.query(query, instruction, truncate_length)
+        yield from (result for _, result in self._run([(prompts, _checked(docs))]))
+
+    def rerank_many(
+        self,
+        queries: Iterable[tuple[str, Sequence[Doc]]],
+        instruction: str | None = None,
+        truncate_length: int | None = None,
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Rank the documents of many queries, without draining the engine between them.
+
+        Args:
+            queries: (query, documents) pairs; read as the engine has room for more.
+            instruction: as for `rerank`, the same for all.
+            truncate_length: as for `rerank`.
+
+        Yields:
+            What `rerank` returns, for each query in the order given.
+        """
+        counts: list[int] = []
+
+        def jobs() -> Iterator[tuple[QueryPrompts, Sequence[Doc]]]:
+            for query, docs in queries:
+                counts.append(len(docs))
+                yield self._prompts.query(query, instruction, truncate_length), _checked(docs)
+
+        waiting: dict[int, list[dict[str, Any]]] = {}
+        place = 0
+        for number, result in self._run(jobs()):
+            waiting.setdefault(number, []).append(result)
+            while place < len(counts) and len(waiting.get(place, ())) == counts[place]:
+                yield ranked(waiting.pop(place, []))
+                place += 1
+        while place < len(counts):  # queries without documents, at the end
+            yield ranked(waiting.pop(place, []))
+            place += 1
+
+    def close(self) -> None:
+        """Free the model, unless its engine was the caller's."""
+        if self._owned:
+            self.engine.close()
+
+    def __enter__(self) -> Reranker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _reader(self, prompt: Prompt) -> ScoreReader:
+        return ScoreReader(self._vocabulary, prompt, self.thinking, self._max_new_tokens)
+
+    def _run(
+        self, jobs: Iterable[tuple[QueryPrompts, Sequence[Doc]]]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield (number of the job, result) for every document of every job, as they finish."""
+        documents: dict[int, tuple[int, int, Doc, bool]] = {}
+        same: dict[bytes, int] = {}
+        twins: dict[int, list[int]] = {}
+        scores: dict[int, Score] = {}
+        ready: list[tuple[int, Score]] = []
+
+        def requests() -> Iterator[Request]:
+            key = 0
+            for number, (prompts, docs) in enumerate(jobs):
+                for index, doc in enumerate(docs):
+                    key += 1
+                    text = _content(doc, index)
+                    if not text.strip():
+                        documents[key] = (number, index, doc, False)
+                        ready.append((key, _failed("the document is empty")))
+                        continue
+                    prompt = prompts.document(text, self._room)
+                    documents[key] = (number, index, doc, prompt.truncated)
+                    # Equal prompts are computed once.
+                    digest = hashlib.blake2b(array("I", prompt.ids).tobytes()).digest()
+                    first = same.setdefault(digest, key)
+                    if first == key:
+                        yield Request(key, prompt, lambda p=prompt: self._reader(p))  # type: ignore[misc]
+                    elif first in scores:
+                        ready.append((key, scores[first]))
+                    else:
+                        twins.setdefault(first, []).append(key)
+
+        def finished() -> Iterator[tuple[int, dict[str, Any]]]:
+            while ready:
+                key, score = ready.pop(0)
+                number, index, doc, truncated = documents.pop(key)
+                yield number, _result(doc, index, score, truncated)
+
+        completions = self.engine.run(requests())
+        try:
+            for completion in completions:
+                assert isinstance(completion.reader, ScoreReader)
+                score = completion.reader.score()
+                if completion.failure is not None:
+                    score = _failed(completion.failure, score)
+                scores[completion.key] = score
+                ready += [(key, score) for key in (completion.key, *twins.pop(completion.key, ()))]
+                yield from finished()
+            yield from finished()
+        finally:
+            close = getattr(completions, "close", None)
+            if close is not None:
+                close()
+
+
+def ranked(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return `results` best first, with `rank` from 1.
+
+    Equal rank scores (all the zeros, mostly) are ordered by the expected score if every tied
+    document has it, else by the first-stage score if every one has that, else as they came in.
+    Documents without a rank score come last.
+    """
+    order = sorted(
+        results, key=lambda r: (r["rank_score"] is None, -(r["rank_score"] or 0.0), r["index"])
+    )
+    placed: list[dict[str, Any]] = []
+    for _, group in groupby(order, key=lambda r: r["rank_score"]):
+        tied = list(group)
+        for name in ("expected_score", "first_stage_score"):
+            if len(tied) > 1 and all(isinstance(r.get(name), int | float) for r in tied):
+                tied.sort(key=lambda r, name=name: -r[name])  # type: ignore[misc]
+                break
+        placed += [dict(r) for r in tied]
+    return [{**result, "rank": rank} for rank, result in enumerate(placed, 1)]
+
+
+def _checked(docs: Sequence[Doc]) -> Sequence[Doc]:
+    if isinstance(docs, str | bytes | Mapping):
+        raise InputError("docs must be a list of documents, not one document")
+    for index, doc in enumerate(docs):
+        _content(doc, index)
+    return docs
+
+
+def _content(doc: Doc, index: int) -> str:
+    text = doc if isinstance(doc, str) else doc.get("content") if isinstance(doc, Mapping) else None
+    if not isinstance(text, str):
+        raise InputError(
+            f"document {index} is neither a string nor a dict with a string under 'content'"
+        )
+    return text
+
+
+def _failed(reason: str, score: Score | None = None) -> Score:
+    text, reasoning = (score.text, score.reasoning) if score else ("", "")
+    return Score(None, None, None, reasoning, False, reason, text)
+
+
+def _result(doc: Doc, index: int, score: Score, truncated: bool) -> dict[str, Any]:
+    own = {"content": doc} if isinstance(doc, str) else dict(doc)
+    return own | {
+        "index": index,
+        "score": score.score,
+        "probability": score.probability,
+        "rank_score": score.rank_score,
+        "expected_score": score.expected,
+        "reasoning": score.reasoning,
+        "forced": score.forced,
+        "truncated": truncated,
+        "failure": score.failure,
+        "completion": score.text,
+    }

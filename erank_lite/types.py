@@ -1,0 +1,122 @@
+"""What the stages hand to each other: prompt → request → step by step → completion → score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Token ids that an engine reads before it generates.
+
+    Attributes:
+        ids: the whole prompt.
+        shared: how many leading ids are the same for every document of the query.
+        thought: what the chat template put after a `<think>` that it opened itself (usually a
+            newline), or None where it opened none.
+        truncated: the document was cut, by `truncate_length` or to fit the context.
+    """
+
+    ids: tuple[int, ...]
+    shared: int
+    thought: str | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a reader wants next: drop ids, append ids, then generate.
+
+    Attributes:
+        rewind: ids to drop from the end of the sequence, before anything else.
+        force: ids to append without sampling.
+        limit: how many tokens may be generated before the reader must be asked again; an engine
+            that feeds token by token may ignore it.
+        measure: ids whose log-probability is wanted at the next token, beside that of the token
+            chosen there; None where no probability is wanted, so none need be computed.
+        done: nothing can change the result any more.
+    """
+
+    rewind: int = 0
+    force: tuple[int, ...] = ()
+    limit: int = 1
+    measure: tuple[int, ...] | None = None
+    done: bool = False
+
+
+class Reader(Protocol):
+    """Follows one completion and says at each token what the engine must do next."""
+
+    @property
+    def capacity(self) -> int:
+        """The most ids that a completion can hold at any moment."""
+
+    def begin(self) -> Step:
+        """Return the first step."""
+
+    def feed(self, token: int, logprobs: Mapping[int, float] | None) -> Step:
+        """Take one generated token and return the next step.
+
+        Args:
+            token: the id generated.
+            logprobs: natural-log probabilities under the full softmax at temperature 1, by id,
+                where the last step asked for them.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt to complete. `reader` makes a fresh reader; a restarted document needs another."""
+
+    key: int
+    prompt: Prompt
+    reader: Callable[[], Reader]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished request: its reader has seen the end, or `failure` says why it could not.
+
+    Attributes:
+        key: the request's key.
+        reader: the reader that followed the completion.
+        tokens: how many tokens were generated for it.
+        failure: the engine's reason where the document could not be completed, else None.
+    """
+
+    key: int
+    reader: Reader
+    tokens: int = 0
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What was read from one completion.
+
+    Attributes:
+        score: the integer 0–10, or None where no answer could be read.
+        probability: Pr(score) under the full softmax, or None.
+        expected: expected score over 0…10 (a real number), or None where it was not computed.
+        reasoning: the text of the reasoning.
+        forced: the reasoning was closed, or the answer asked for, from outside.
+        failure: None, or why there is no score.
+        text: all that was generated, forced parts included.
+    """
+
+    score: int | None
+    probability: float | None
+    expected: float | None
+    reasoning: str
+    forced: bool
+    failure: str | None
+    text: str
+
+    @property
+    def rank_score(self) -> float | None:
+        """score × Pr(score), the published ranking score; None for a failure."""
+        if self.score is None or self.probability is None:
+            return None
+        return self.score * self.probability
