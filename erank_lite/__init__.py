@@ -1,8 +1,39 @@
 """erank-lite: ERank reasoning rerankers on the machine at hand."""
 
-from erank_lite.errors import ErankLiteError, InputError, ModelError
-from erank_lite.fusion import hybrid_scores
-from erank_lite.reranker import Reranker
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from erank_lite.version import __version__
 
-__all__ = ["ErankLiteError", "InputError", "ModelError", "Reranker", "__version__", "hybrid_scores"]
+if TYPE_CHECKING:
+    from erank_lite.errors import ErankLiteError, InputError, ModelError
+    from erank_lite.fusion import hybrid_scores
+    from erank_lite.reranker import Reranker, ranked
+
+__all__ = [
+    "ErankLiteError",
+    "InputError",
+    "ModelError",
+    "Reranker",
+    "__version__",
+    "hybrid_scores",
+    "ranked",
+]
+
+_MODULES = {
+    "ErankLiteError": "errors",
+    "InputError": "errors",
+    "ModelError": "errors",
+    "Reranker": "reranker",
+    "hybrid_scores": "fusion",
+    "ranked": "reranker",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded at first use, so that `erank-lite --help` need not wait for tokenizers and numpy.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import numbers
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -190,6 +191,8 @@ class Reranker:
         def requests() -> Iterator[Request]:
             key = 0
             for number, (prompts, docs) in enumerate(jobs):
+                same.clear()
+                scores.clear()
                 for index, doc in enumerate(docs):
                     key += 1
                     text = _content(doc, index)
@@ -246,7 +249,7 @@ def ranked(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for _, group in groupby(order, key=lambda r: r["rank_score"]):
         tied = list(group)
         for name in ("expected_score", "first_stage_score"):
-            if len(tied) > 1 and all(isinstance(r.get(name), int | float) for r in tied):
+            if len(tied) > 1 and all(isinstance(r.get(name), numbers.Real) for r in tied):
                 tied.sort(key=lambda r, name=name: -r[name])  # type: ignore[misc]
                 break
         placed += [dict(r) for r in tied]

@@ -22,6 +22,7 @@ class Engine(ABC):
         end_ids: every token that ends the model's turn.
         max_new_tokens: the checkpoint's own limit of new tokens, or None where it names none.
         context_length: the most tokens that prompt and completion may have together.
+        generated: tokens generated so far, by all runs.
     """
 
     tokenizer: Tokenizer
@@ -29,6 +30,7 @@ class Engine(ABC):
     end_ids: frozenset[int]
     max_new_tokens: int | None
     context_length: int
+    generated: int
 
     @abstractmethod
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:

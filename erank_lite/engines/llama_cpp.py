@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
+from erank_lite.engines._amx import amx_is_broken
 from erank_lite.engines._llama import Batch, Context, GpuDevice, Model, gpu_devices
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError, ModelError
@@ -34,6 +35,10 @@ _REBUILD = (
     'reinstall it with CMAKE_ARGS="-DGGML_CUDA=on" (NVIDIA), "-DGGML_METAL=on" (Apple) or '
     '"-DGGML_VULKAN=on": pip install --force-reinstall --no-cache-dir llama-cpp-python'
 )
+_REBUILD_AMX = (
+    "to mend it: CMAKE_ARGS='-DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8' "
+    "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+)
 _KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 _MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ
 _CELL_STEP = 256  # llama.cpp pads a sequence's cells to this
@@ -42,8 +47,7 @@ _ATTEMPTS = 3
 # Sequences decoded together by default: on a processor, more rows stop paying about here; a GPU
 # has room for more before its memory is what limits.
 _SEQUENCES_CPU, _SEQUENCES_GPU = 16, 64
-# Rows computed at once: small on a processor, where a pass should stay well under a second.
-_MICRO_BATCH_CPU, _MICRO_BATCH_GPU = 128, 512
+_MICRO_BATCH = 512
 _MEMORY_SHARE = 0.6
 
 
@@ -121,8 +125,7 @@ class LlamaCppEngine(Engine):
             main_gpu: the GPU to use alone; None shares the layers between all.
             tensor_split: share of each GPU, where they are to differ.
             kv_type: type of the keys and values: f32, f16, bf16, q8_0, …
-            flash_attention: None leaves it out on a processor (where the plain kernels are faster
-                for many sequences) and lets llama.cpp decide on a GPU.
+            flash_attention: None lets llama.cpp decide.
             memory: bytes for keys and values; None takes a share of what is free.
 
         Raises:
@@ -143,6 +146,13 @@ class LlamaCppEngine(Engine):
                 f"{gpu_layers} layers were asked for on the GPU, but this build of "
                 f"llama-cpp-python {has}: {_REBUILD}; or leave gpu_layers out"
             )
+        broken_amx = amx_is_broken()
+        if broken_amx:
+            _log.warning(
+                "this build of llama.cpp crashes in its kernels for Intel AMX (a fault of the "
+                "compiler that built it), so it runs without them, slower; %s",
+                _REBUILD_AMX,
+            )
         layers = gpu_layers if gpu_layers is not None else (-1 if devices else 0)
         self._on_gpu = bool(devices)
         self._model = Model(
@@ -150,7 +160,7 @@ class LlamaCppEngine(Engine):
             layers,
             main_gpu,
             list(tensor_split) if tensor_split else None,
-            repack=True,
+            repack=not broken_amx,
         )
         self.end_ids = _end_ids(gguf) or self._model.end_ids
         self.max_new_tokens = gguf.metadata.get("erank_lite.max_new_tokens")
@@ -159,11 +169,10 @@ class LlamaCppEngine(Engine):
         self.generated = 0
         self._strict = strict
         self._most = 1 if strict else sequences or (_SEQUENCES_GPU if devices else _SEQUENCES_CPU)
-        self._micro_batch = micro_batch or (_MICRO_BATCH_GPU if devices else _MICRO_BATCH_CPU)
+        self._micro_batch = micro_batch or _MICRO_BATCH
         self._threads = threads or usable_cores()
         self._kv_type = kv_type
-        quantized_kv = kv_type[0] == "q"
-        self._flash = flash_attention if devices or flash_attention is not None else quantized_kv
+        self._flash = flash_attention
         self._cell_bytes = int(gguf.cache_bytes_per_token * _KV_BYTES[kv_type] / 2)
         self._memory = memory or _free_memory(devices, gguf.size, layers)
         self._context: Context | None = None

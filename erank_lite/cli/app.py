@@ -1,0 +1,155 @@
+"""The commands and their options; what they do is loaded when one is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from erank_lite.version import __version__
+
+app = typer.Typer(
+    help="Rerank documents with ERank reasoning rerankers on the machine at hand.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"erank-lite {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+# typer reads these annotations at run time, and Python 3.10's `X | None` works for it only in part.
+@app.command()
+def rerank(
+    docs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Documents: .jsonl or .json (content or text, and optionally id and "
+            "first_stage_score), .csv or .tsv with such columns, a folder of text files, any other "
+            "file (one document a line), or - for standard input (JSONL or lines).",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[Path, typer.Option(help="GGUF file of an ERank model.", show_default=False)],
+    query: Annotated[str, typer.Option(help="What to look for.", show_default=False)],
+    instruction: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="What relevance means: free text, or a benchmark's name such as beir, trec-dl, "
+            "followir, bright/aops.",
+            show_default="beir",
+        ),
+    ] = None,
+    top_k: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Print only the best K.", show_default="all"),
+    ] = None,
+    alpha: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Rank by the hybrid with first_stage_score, which weighs ALPHA.",
+            show_default=False,
+        ),
+    ] = None,
+    thinking: Annotated[
+        str, typer.Option(help="full, none, or the most tokens of reasoning before the answer.")
+    ] = "full",
+    truncate_length: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            min=1, help="Cut the query and each document to so many tokens.", show_default="no cut"
+        ),
+    ] = None,
+    show_reasoning: Annotated[
+        bool, typer.Option("--show-reasoning", help="Print what the model thought.")
+    ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="One document at a time: a score never depends on the others. Slower."
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON object a line, best first (the default when piped)."
+        ),
+    ] = False,
+    sequences: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Documents read together.", show_default="by memory"),
+    ] = None,
+    context_length: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            min=256, help="Most tokens of a prompt with its answer.", show_default="the model's"
+        ),
+    ] = None,
+    threads: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Processor threads.", show_default="physical cores"),
+    ] = None,
+    gpu_layers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            min=-1, help="Layers on the GPU, -1 for all.", show_default="all, if there is a GPU"
+        ),
+    ] = None,
+    kv_type: Annotated[
+        str, typer.Option(help="Type of the cached keys and values, such as f16 or q8_0.")
+    ] = "f16",
+    tokenizer: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="tokenizer.json to use instead of the GGUF's.", show_default=False),
+    ] = None,
+) -> None:
+    """Rank documents for a query, best first.
+
+    Exit codes: 0 done; 1 the input, an option or the model cannot be used; 2 the command line is
+    wrong; 3 not one document could be scored; 130 interrupted (what was finished is printed);
+    141 the reader of the output went away.
+    """
+    from erank_lite.cli.rerank import Display, run
+
+    run(
+        docs,
+        model,
+        query,
+        instruction,
+        truncate_length,
+        Display(top_k, alpha, show_reasoning, as_json),
+        thinking=thinking,
+        strict=strict,
+        sequences=sequences,
+        context_length=context_length,
+        threads=threads,
+        gpu_layers=gpu_layers,
+        kv_type=kv_type,
+        tokenizer=tokenizer,
+    )
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what a GGUF file holds, and whether it looks like an ERank model."""
+    from erank_lite.cli.inspect import run
+
+    run(file, as_json)
