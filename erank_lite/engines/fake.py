@@ -1,0 +1,60 @@
+"""An engine without a model: it writes what a script says. For tests, and for trying things out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from erank_lite.engines.base import Engine
+from erank_lite.tokenizer import Tokenizer
+from erank_lite.types import Completion, Prompt, Request
+
+Script = Callable[[Prompt, Sequence[int]], Sequence[tuple[int, float]]]
+"""(prompt, ids written so far) → the most probable next tokens with their probabilities."""
+
+
+class FakeEngine(Engine):
+    """Runs a script instead of a model, through the same door as every engine."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        script: Script,
+        chat_template: str,
+        end_ids: Iterable[int] = (),
+        context_length: int = 8192,
+        max_new_tokens: int | None = None,
+    ) -> None:
+        """Take the script; see `Script`. The first token that it names is the one written."""
+        self.tokenizer = tokenizer
+        self.chat_template = chat_template
+        self.end_ids = frozenset(end_ids)
+        self.context_length = context_length
+        self.max_new_tokens = max_new_tokens
+        self.generated = 0
+        self.prompts: list[Prompt] = []
+        self._script = script
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Complete one request after the other."""
+        for request in requests:
+            self.prompts.append(request.prompt)
+            reader = request.reader()
+            step, ids, count = reader.begin(), [], 0
+            while not step.done:
+                if step.rewind:
+                    del ids[-step.rewind :]
+                ids += step.force
+                likely = dict(self._script(request.prompt, tuple(ids)))
+                token = next(iter(likely))
+                logprobs = None
+                if step.measure is not None:
+                    logprobs = {i: math.log(likely.get(i, 1e-12)) for i in (token, *step.measure)}
+                ids.append(token)
+                count += 1
+                self.generated += 1
+                step = reader.feed(token, logprobs)
+            yield Completion(request.key, reader, count)
+
+    def close(self) -> None:
+        """Nothing is held."""
