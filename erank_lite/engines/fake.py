@@ -40,7 +40,8 @@ class FakeEngine(Engine):
         for request in requests:
             self.prompts.append(request.prompt)
             reader = request.reader()
-            step, ids, count = reader.begin(), [], 0
+            ids: list[int] = []
+            step, count = reader.begin(), 0
             while not step.done:
                 if step.rewind:
                     del ids[-step.rewind :]
