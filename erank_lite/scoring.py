@@ -390,7 +390,9 @@ class ScoreReader:
         """Read the most probable number where the model was asked for one and wrote none."""
         assert self._answer is not None
         place = self._answer.first_id
-        logprobs = self._logprobs.get(len(self._ids) if place is None else place, {})
+        if place is None:  # nothing but white space: the last place looked at
+            place = max(self._logprobs, default=-1)
+        logprobs = self._logprobs.get(place, {})
         numbers = [i for i in self._vocabulary.candidates if i in logprobs]
         if not numbers:
             return False

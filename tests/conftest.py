@@ -85,7 +85,7 @@ def write_gguf(
 ) -> Path:
     """Write a Qwen3 model of random weights, in F32, with this vocabulary."""
     draw = np.random.default_rng(seed)
-    heads, kv_heads, head, ffn = 4, 2, 16, 2 * width
+    heads, kv_heads, head, ffn = 4, 2, 32, 2 * width
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(layers)
     writer.add_context_length(context)

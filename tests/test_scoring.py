@@ -93,7 +93,7 @@ def read(text: str, *, thinking: str | int = "full", **options: object) -> dict:
         ("seven", None, 0),
         ("", None, 0),
         ("7/10", None, 0),
-        ("٧", None, 0),
+        ("\u0667", None, 0),  # an Arabic seven
     ],
 )
 def test_reading_table(tokenizer: Tokenizer, answer: str, score: int | None, tokens: int) -> None:
@@ -204,6 +204,11 @@ def test_what_was_asked_for_falls_back_to_the_most_probable_number() -> None:
     assert result["failure"] is None
     assert (result["score"], result["forced"]) == (0, True)
     assert result["probability"] == pytest.approx(0.1)
+
+
+def test_nothing_but_white_space_falls_back_too() -> None:
+    result = read("", thinking="none", after_force=" " * 50)
+    assert (result["score"], result["forced"], result["failure"]) == (0, True, None)
 
 
 def test_expected_score_of_zero_takes_one_step_more() -> None:

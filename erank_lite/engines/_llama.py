@@ -203,7 +203,7 @@ class Context:
         if not self._pointer:
             raise ModelError(
                 f"llama.cpp cannot make a context of {sequences} sequences of {cells} tokens: "
-                f"{_reason()}; ask for fewer sequences or a smaller context"
+                f"{_reason()}; change what it names, or ask for fewer sequences or less context"
             )
         self._memory = lib.llama_get_memory(self._pointer)
         self._n_vocab = model.n_vocab
