@@ -99,11 +99,14 @@ def instruction_text(instruction: str | None) -> str:
     key = text.strip().lower().replace("_", "-")
     if key in INSTRUCTIONS:
         return INSTRUCTIONS[key]
-    if re.fullmatch(r"[a-z0-9-]+/[a-z0-9-]+", key) or (
-        " " not in key and difflib.get_close_matches(key, INSTRUCTIONS, cutoff=0.8)
-    ):
-        close = difflib.get_close_matches(key, INSTRUCTIONS, 3) or INSTRUCTIONS
-        raise InputError(f"there is no instruction named {text!r}; names are: {', '.join(close)}")
+    # A single word is hardly a definition of relevance: close to a name, it is a slip of the pen.
+    if " " not in key:
+        known = {part: name for name in INSTRUCTIONS for part in (name, name.split("/")[-1])}
+        close = {known[m]: 0 for m in difflib.get_close_matches(key, known, 3, cutoff=0.7)}
+        if close or key.startswith("bright/"):
+            raise InputError(
+                f"there is no instruction named {text!r}; names are: {', '.join(close or known)}"
+            )
     return text
 
 

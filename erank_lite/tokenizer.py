@@ -102,7 +102,11 @@ class Tokenizer:
         specials = {}
         config = file.with_name("tokenizer_config.json")
         if config.is_file():
-            for name, value in json.loads(config.read_text("utf-8")).items():
+            try:
+                entries = json.loads(config.read_text("utf-8")).items()
+            except (OSError, ValueError, AttributeError) as error:
+                raise ModelError(f"{config} cannot be read: {error}") from None
+            for name, value in entries:
                 text = value.get("content") if isinstance(value, dict) else value
                 if name.endswith("_token") and isinstance(text, str):
                     specials[name] = text
@@ -126,34 +130,13 @@ class Tokenizer:
                 "tokenizer.json instead"
             )
         try:
-            texts: list[str] = meta["tokenizer.ggml.tokens"]
-            merges = [tuple(m.split(" ", 1)) for m in meta["tokenizer.ggml.merges"]]
-        except KeyError as missing:
-            raise ModelError(f"{gguf.path} has no {missing.args[0]}") from None
-        kinds = meta.get("tokenizer.ggml.token_type", [_NORMAL] * len(texts))
-        family = _FAMILIES[pre]
-        # Added tokens stand in the vocabulary too, which is what fixes their ids; no merge leads to
-        # them. Padding that fills the embedding up (kind 5) is left out.
-        vocabulary = {
-            text: i
-            for i, (text, kind) in enumerate(zip(texts, kinds, strict=True))
-            if kind in (_NORMAL, _CONTROL, _USER_DEFINED)
-        }
-        backend = HFTokenizer(models.BPE(vocabulary, merges, ignore_merges=family.whole_words))
-        if family.nfc:
-            backend.normalizer = normalizers.NFC()
-        backend.pre_tokenizer = _pre_tokenizer(family)
-        backend.decoder = decoders.ByteLevel()
-        backend.add_tokens(
-            [
-                AddedToken(text, normalized=False, special=kind == _CONTROL)
-                for text, kind in zip(texts, kinds, strict=True)
-                if kind in (_CONTROL, _USER_DEFINED)
-            ]
-        )
-        names = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
-        ids = {short: meta.get(f"tokenizer.ggml.{long}_token_id") for long, short in names.items()}
-        return cls(backend, {f"{name}_token": texts[i] for name, i in ids.items() if i is not None})
+            return cls(*_rebuild(meta, _FAMILIES[pre]))
+        # A file may hold anything, and `tokenizers` raises nothing narrower.
+        except Exception as error:
+            raise ModelError(
+                f"{gguf.path} has a damaged tokenizer ({type(error).__name__}: {error}); "
+                "download or convert it again"
+            ) from None
 
     def encode(self, text: str, trusted: Sequence[tuple[int, int]] = ()) -> Encoding:
         """Encode `text`; only within the `trusted` spans may it become an added token.
@@ -206,6 +189,11 @@ class Tokenizer:
         """The same BPE without added tokens."""
         description: dict[str, Any] = json.loads(self._backend.to_str())
         description["added_tokens"] = []
+        # A family that looks whole words up first would find them in the vocabulary too.
+        vocabulary: dict[str, int] = description["model"]["vocab"]
+        description["model"]["vocab"] = {
+            text: i for text, i in vocabulary.items() if i not in self.added
+        }
         return HFTokenizer.from_str(json.dumps(description))
 
 
@@ -216,6 +204,36 @@ def clean(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def _rebuild(meta: dict[str, Any], family: _Family) -> tuple[HFTokenizer, dict[str, str]]:
+    """Return the tokenizer of a GGUF's metadata, and the names of its special tokens."""
+    texts: list[str] = meta["tokenizer.ggml.tokens"]
+    first, second = zip(*(m.split(" ", 1) for m in meta["tokenizer.ggml.merges"]), strict=True)
+    kinds = meta.get("tokenizer.ggml.token_type", [_NORMAL] * len(texts))
+    # Added tokens stand in the vocabulary too, which is what fixes their ids; no merge leads to
+    # them. Padding that fills the embedding up (kind 5) is left out.
+    vocabulary = {
+        text: i
+        for i, (text, kind) in enumerate(zip(texts, kinds, strict=True))
+        if kind in (_NORMAL, _CONTROL, _USER_DEFINED)
+    }
+    merges = list(zip(first, second, strict=True))
+    backend = HFTokenizer(models.BPE(vocabulary, merges, ignore_merges=family.whole_words))
+    if family.nfc:
+        backend.normalizer = normalizers.NFC()
+    backend.pre_tokenizer = _pre_tokenizer(family)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_tokens(
+        [
+            AddedToken(text, normalized=False, special=kind == _CONTROL)
+            for text, kind in zip(texts, kinds, strict=True)
+            if kind in (_CONTROL, _USER_DEFINED)
+        ]
+    )
+    names = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
+    ids = {short: meta.get(f"tokenizer.ggml.{long}_token_id") for long, short in names.items()}
+    return backend, {f"{name}_token": texts[i] for name, i in ids.items() if i is not None}
 
 
 def _pre_tokenizer(family: _Family) -> pre_tokenizers.PreTokenizer:

@@ -77,9 +77,11 @@ def same(a: Recorder, b: Recorder) -> bool:
 def test_together_is_as_alone(tiny_gguf: Path, sequences: int) -> None:
     prompts, draw = random_prompts(60, seed=1), random.Random(2)
     counts = [draw.randint(1, 40) for _ in prompts]
-    with LlamaCppEngine(tiny_gguf, strict=True, kv_type="f32") as engine:
+    with LlamaCppEngine(tiny_gguf, threads=1, strict=True, kv_type="f32") as engine:
         alone = run(engine, prompts, counts)
-    with LlamaCppEngine(tiny_gguf, sequences=sequences, kv_type="f32", micro_batch=32) as engine:
+    with LlamaCppEngine(
+        tiny_gguf, threads=1, sequences=sequences, kv_type="f32", micro_batch=32
+    ) as engine:
         together = run(engine, prompts, counts)
     assert all(same(alone[i], together[i]) for i in alone)
 
@@ -87,11 +89,11 @@ def test_together_is_as_alone(tiny_gguf: Path, sequences: int) -> None:
 def test_strict_results_do_not_depend_on_the_others(tiny_gguf: Path) -> None:
     prompts = random_prompts(24, seed=3)
     counts = [20] * len(prompts)
-    with LlamaCppEngine(tiny_gguf, strict=True) as engine:
+    with LlamaCppEngine(tiny_gguf, threads=1, strict=True) as engine:
         forwards = run(engine, prompts, counts)
         backwards = run(engine, prompts[::-1], counts)
     for i in (0, 7, 23):
-        with LlamaCppEngine(tiny_gguf, strict=True) as engine:
+        with LlamaCppEngine(tiny_gguf, threads=1, strict=True) as engine:
             single = run(engine, [prompts[i]], [20])[0]
         for other in (forwards[i], backwards[len(prompts) - 1 - i]):
             assert other.tokens == single.tokens
@@ -115,9 +117,9 @@ def test_a_thousand_documents(tiny_gguf: Path, sequences: int) -> None:
         assert sorted(c.key for c in done) == sorted(keys)
         return {c.key: c.reader.score() for c in done if isinstance(c.reader, ScoreReader)}
 
-    with LlamaCppEngine(tiny_gguf, sequences=sequences, kv_type="f32") as engine:
+    with LlamaCppEngine(tiny_gguf, threads=1, sequences=sequences, kv_type="f32") as engine:
         together = scores(engine, range(1000))
-    with LlamaCppEngine(tiny_gguf, strict=True, kv_type="f32") as engine:
+    with LlamaCppEngine(tiny_gguf, threads=1, strict=True, kv_type="f32") as engine:
         strict = scores(engine, range(0, 1000, 5))
     assert all(s.rank_score is not None for s in together.values())
     other_text = [i for i, s in strict.items() if s.text != together[i].text]
@@ -134,7 +136,7 @@ def test_failing_decodes_lose_nothing(
 ) -> None:
     prompts = random_prompts(40, seed=8)
     counts = [12] * len(prompts)
-    with LlamaCppEngine(tiny_gguf, sequences=8, kv_type="f32") as engine:
+    with LlamaCppEngine(tiny_gguf, threads=1, sequences=8, kv_type="f32") as engine:
         sound = run(engine, prompts, counts)
     decode, draw = Context.decode, random.Random(9)
 
@@ -142,7 +144,7 @@ def test_failing_decodes_lose_nothing(
         return code if draw.random() < 0.02 else decode(self, rows)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Context, "decode", failing)
-    with LlamaCppEngine(tiny_gguf, sequences=8, kv_type="f32") as engine:
+    with LlamaCppEngine(tiny_gguf, threads=1, sequences=8, kv_type="f32") as engine:
         requests = [Request(i, p, lambda: Recorder(12)) for i, p in enumerate(prompts)]
         completions = {c.key: c for c in engine.run(requests)}
     assert sorted(completions) == list(range(len(prompts)))
@@ -158,7 +160,7 @@ def test_decodes_that_always_fail_end_in_failures(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Context, "decode", lambda self, rows: -3)
-    with LlamaCppEngine(tiny_gguf, sequences=4) as engine:
+    with LlamaCppEngine(tiny_gguf, threads=1, sequences=4) as engine:
         requests = [Request(i, p, lambda: Recorder(3)) for i, p in enumerate(random_prompts(9, 1))]
         completions = list(engine.run(requests))
     assert sorted(c.key for c in completions) == list(range(9))
@@ -169,7 +171,7 @@ def test_no_room_for_one_document_ends_in_failures(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Context, "decode", lambda self, rows: 1)
-    with LlamaCppEngine(tiny_gguf, sequences=4) as engine:
+    with LlamaCppEngine(tiny_gguf, threads=1, sequences=4) as engine:
         requests = [Request(i, p, lambda: Recorder(3)) for i, p in enumerate(random_prompts(6, 1))]
         assert all(c.failure for c in engine.run(requests))
 
@@ -183,7 +185,7 @@ def test_requests_are_read_as_places_become_free(tiny_gguf: Path) -> None:
             taken += 1
             yield Request(i, prompt, lambda: Recorder(10))
 
-    with LlamaCppEngine(tiny_gguf, sequences=4) as engine:
+    with LlamaCppEngine(tiny_gguf, threads=1, sequences=4) as engine:
         completions = engine.run(requests())
         next(completions)
         assert taken < 40
@@ -196,18 +198,18 @@ def test_a_longer_document_makes_the_context_grow(tiny_gguf: Path) -> None:
     draw = random.Random(1)
     lengths = [40, 50, 900, 30, 1500, 20]
     prompts = [Prompt(tuple(draw.choices(range(256), k=n)), 0) for n in lengths]
-    with LlamaCppEngine(tiny_gguf, sequences=2, kv_type="f32") as engine:
+    with LlamaCppEngine(tiny_gguf, threads=1, sequences=2, kv_type="f32") as engine:
         first = run(engine, prompts[:2], [5, 5])
         assert len(first) == 2
         together = run(engine, prompts, [5] * 6)
-    with LlamaCppEngine(tiny_gguf, strict=True, kv_type="f32") as engine:
+    with LlamaCppEngine(tiny_gguf, threads=1, strict=True, kv_type="f32") as engine:
         alone = run(engine, prompts, [5] * 6)
     assert all(same(alone[i], together[i]) for i in alone)
 
 
 def test_a_request_longer_than_the_context_fails_alone(tiny_gguf: Path) -> None:
     prompts = [Prompt((1,) * 30, 0), Prompt((1,) * 5000, 0), Prompt((2,) * 30, 0)]
-    with LlamaCppEngine(tiny_gguf) as engine:
+    with LlamaCppEngine(tiny_gguf, threads=1) as engine:
         done = {
             c.key: c
             for c in engine.run(Request(i, p, lambda: Recorder(4)) for i, p in enumerate(prompts))
@@ -227,7 +229,7 @@ def test_forced_and_dropped_tokens_leave_the_right_state(tiny_gguf: Path) -> Non
             return step
 
     prompt = random_prompts(1, seed=3)[0]
-    with LlamaCppEngine(tiny_gguf, strict=True, kv_type="f32") as engine:
+    with LlamaCppEngine(tiny_gguf, threads=1, strict=True, kv_type="f32") as engine:
         (edited,) = engine.run([Request(0, prompt, lambda: Editor(12))])
         assert isinstance(edited.reader, Editor)
         tokens, logprobs = edited.reader.tokens, edited.reader.logprobs
@@ -239,7 +241,7 @@ def test_forced_and_dropped_tokens_leave_the_right_state(tiny_gguf: Path) -> Non
 
 
 def test_equal_prompts_are_computed_once(tiny_gguf: Path) -> None:
-    with Reranker(tiny_gguf, thinking=8) as reranker:
+    with Reranker(tiny_gguf, threads=1, thinking=8) as reranker:
         results = reranker.rerank("query", ["same", "other", "same", "same"])
         together = reranker.engine.generated
         reranker.rerank("query", ["same", "other"])
@@ -250,7 +252,7 @@ def test_equal_prompts_are_computed_once(tiny_gguf: Path) -> None:
 
 def test_many_queries_come_back_in_order(tiny_gguf: Path) -> None:
     queries = [(f"query {i}", [f"document {j}" for j in range(i % 4)]) for i in range(11)]
-    with Reranker(tiny_gguf, thinking=5, sequences=6) as reranker:
+    with Reranker(tiny_gguf, threads=1, thinking=5, sequences=6) as reranker:
         many = list(reranker.rerank_many(queries))
         assert [sorted(r["index"] for r in results) for results in many] == [
             list(range(i % 4)) for i in range(11)
@@ -262,7 +264,7 @@ def test_many_queries_come_back_in_order(tiny_gguf: Path) -> None:
 
 
 def test_a_long_document_is_cut_and_says_so(tiny_gguf: Path) -> None:
-    with Reranker(tiny_gguf, thinking=10) as reranker:
+    with Reranker(tiny_gguf, threads=1, thinking=10) as reranker:
         results = reranker.rerank("query", ["short", "long " * 2000])
     assert {r["index"]: r["truncated"] for r in results} == {0: False, 1: True}
     assert all(r["failure"] is None for r in results)
@@ -270,7 +272,7 @@ def test_a_long_document_is_cut_and_says_so(tiny_gguf: Path) -> None:
 
 def test_a_query_longer_than_the_context_is_an_error(tiny_gguf: Path) -> None:
     with (
-        Reranker(tiny_gguf, thinking=10) as reranker,
+        Reranker(tiny_gguf, threads=1, thinking=10) as reranker,
         pytest.raises(InputError, match="query and instruction"),
     ):
         reranker.rerank("long " * 2000, ["document"])
@@ -282,8 +284,8 @@ def test_layers_on_a_missing_gpu_are_an_error(tiny_gguf: Path) -> None:
     if gpu_devices():
         pytest.skip("there is a GPU")
     with pytest.raises(ModelError, match="CMAKE_ARGS"):
-        LlamaCppEngine(tiny_gguf, gpu_layers=1)
-    LlamaCppEngine(tiny_gguf, gpu_layers=0).close()
+        LlamaCppEngine(tiny_gguf, threads=1, gpu_layers=1)
+    LlamaCppEngine(tiny_gguf, threads=1, gpu_layers=0).close()
 
 
 @pytest.mark.parametrize(
@@ -303,12 +305,14 @@ def test_options_are_checked(tiny_gguf: Path, options: dict[str, object]) -> Non
 
 
 def test_quantized_keys_and_values_run(tiny_gguf: Path) -> None:
-    with Reranker(tiny_gguf, thinking=5, kv_type="q8_0", flash_attention=True) as reranker:
+    with Reranker(
+        tiny_gguf, threads=1, thinking=5, kv_type="q8_0", flash_attention=True
+    ) as reranker:
         assert len(reranker.rerank("query", ["a", "b"])) == 2
 
 
 def test_a_completion_knows_its_tokens(tiny_gguf: Path) -> None:
-    with LlamaCppEngine(tiny_gguf) as engine:
+    with LlamaCppEngine(tiny_gguf, threads=1) as engine:
         (done,) = engine.run([Request(3, random_prompts(1, 1)[0], lambda: Recorder(9))])
     assert isinstance(done, Completion)
     assert (done.key, done.tokens) == (3, 9)

@@ -170,7 +170,7 @@ def test_any_text_gives_the_published_ids(
     checkpoint_core: PromptCore, gguf_core: PromptCore, reference: Reference, text: str, doc: str
 ) -> None:
     """In every place at once, from the checkpoint and from the GGUF."""
-    text = f".{text}"
+    text = f"my own {text}"
     expected = reference(text, text, doc)
     assert ids_of(checkpoint_core, text, text, doc) == expected
     assert ids_of(gguf_core, text, text, doc) == expected
@@ -367,7 +367,7 @@ def test_an_empty_query_is_refused(query: str) -> None:
         PromptCore(BYTES, CHAT_TEMPLATE).query(query)
 
 
-FITTED = ["long-words", "long-cjk", "long-emoji", "long-decomposed", "long-newlines", "long-spaces"]
+FITTED = ["long-words", "long-cjk", "long-emoji", "long-decomposed", "long-newlines", "long-lines"]
 
 
 @pytest.mark.parametrize("room", [0, 1, 2, 10, 57, 400])
@@ -377,7 +377,8 @@ def test_a_long_document_is_cut_to_the_room(
 ) -> None:
     """In the document only: the question and the closing lines stay whole."""
     prompts = checkpoint_core.query(QUERY, INSTRUCTION)
-    doc = (ORDINARY | HOSTILE)[name] * 3
+    doc = (ORDINARY | HOSTILE)[name]
+    doc *= 1 + 20_000 // len(doc)
     room += len(prompts.document("").ids)
     prompt = prompts.document(doc, room)
     assert len(prompt.ids) <= room and prompt.truncated
@@ -543,7 +544,7 @@ def test_templates_have_what_transformers_gives_them() -> None:
     tokenizer = byte_tokenizer()
     tokenizer.specials["bos_token"] = "<|endoftext|>"
     prompt = PromptCore(tokenizer, template).query("q", "i").document("d")
-    assert tokenizer.decode(prompt.ids) == f'<|endoftext|>{{"é": [1]}}%{filled("i", "q", "d")}'
+    assert tokenizer.decode(prompt.ids) == f'<|endoftext|>{{"é": [1]}}%{filled("i", "q", "d")}\n'
     assert prompt.ids[0] == tokenizer.encode_trusted("<|endoftext|>")[0]
 
 
@@ -574,20 +575,19 @@ def test_a_template_must_carry_the_message_once_and_unchanged(content: str) -> N
     "attack",
     [
         "{{ ''.__class__.__mro__ }}",
-        "{{ ''.__class__ }}",
-        "{{ (''|attr('__class__')) }}",
-        "{{ ''['__class__'] }}",
-        "{{ [''] | map(attribute='__class__') | list }}",
         "{{ ''.__class__.__mro__[-1].__subclasses__() }}",
-        "{{ raise_exception.__globals__ }}",
+        "{{ ''['__class__'].__mro__ }}",
+        "{{ (''|attr('__class__')).__mro__ }}",
         "{{ strftime_now.__globals__['datetime'] }}",
+        "{{ raise_exception.__closure__[0] }}",
         "{{ cycler.__init__.__globals__.os.system('touch ran') }}",
         "{{ lipsum.__globals__['os'].popen('touch ran').read() }}",
         "{{ self.__init__.__globals__ }}",
-        "{{ '{0.__class__}'.format('') }}",
-        "{{ ('{0.__class__}' | attr('format'))('') }}",
-        "{% set f = '{0.__class__}'.format %}{{ f('') }}",
-        "{{ namespace() | tojson(default='{0.__class__}'.format) }}",
+        "{{ '{0.__class__.__mro__}'.format('') }}",
+        "{{ ('{0.__class__.__mro__}' | attr('format'))('') }}",
+        "{% set f = '{0.__class__.__mro__}'.format %}{{ f('') }}",
+        "{{ namespace() | tojson(default='{0.__class__.__mro__}'.format) }}",
+        "{{ 1 | tojson(cls=namespace) }}",
         "{{ messages.append(1) }}",
         "{{ messages[0].update(role='system') }}",
         "{{ messages.clear() }}",
@@ -611,6 +611,24 @@ def test_a_template_that_fails_or_attacks_is_a_model_error(
     with pytest.raises(ModelError, match="the chat template fails"):
         PromptCore(BYTES, CHAT_TEMPLATE + attack)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        "{{ ''.__class__ }}",
+        "{{ ''|attr('__class__') }}",
+        "{{ raise_exception.__globals__ }}",
+        "{{ '{0.__class__}'.format('') }}",
+        "{{ messages.__dict__ }}",
+    ],
+)
+def test_a_template_that_looks_for_internals_finds_nothing(probe: str) -> None:
+    """An attribute that is forbidden reads as one that is not there."""
+    probed, sound = (
+        PromptCore(BYTES, CHAT_TEMPLATE + end).query("q").document("d") for end in (probe, "")
+    )
+    assert probed == sound
 
 
 def test_a_template_never_sees_foreign_text() -> None:

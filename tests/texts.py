@@ -147,7 +147,8 @@ def _ordinary() -> dict[str, str]:
         for i, edge in enumerate(_EDGES[1:], 1):
             texts[f"edges-{name}-{i}"] = f"{edge}{stem}{edge}"
     texts |= {f"long-{name}": text for name, text in _LONG.items()}
-    texts = {name: text for text, name in {text: name for name, text in texts.items()}.items()}
+    first = {text: name for name, text in reversed(texts.items())}
+    texts = {name: text for name, text in texts.items() if first[text] == name}
     new = (text for text in _mixtures() if text not in texts.values())
     for i, text in enumerate(islice(new, 300 - len(texts))):
         texts[f"mixture-{i}"] = text
