@@ -55,6 +55,6 @@ def _z(values: Sequence[float]) -> list[float]:
     mean = math.fsum(values) / len(values)
     deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / len(values))
     # Rounding leaves a deviation of the order of the values' last bit where they are all equal.
-    if deviation <= 1e-12 * max(1.0, *(abs(v) for v in values)):
+    if deviation <= 1e-12 * max(abs(v) for v in values):
         return [0.0] * len(values)
     return [(v - mean) / deviation for v in values]

@@ -494,7 +494,6 @@ def test_names_are_read_leniently(name: str) -> None:
         ("trec-dl19", "trec-dl"),
         ("beri", "beir"),
         ("bier", "beir"),
-        ("msmarco/dev", "beir"),
     ],
 )
 def test_a_typo_in_a_name_is_refused_naming_close_ones(typo: str, meant: str) -> None:

@@ -32,6 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from erank_lite.engines._llama import Context
 from erank_lite.engines.llama_cpp import LlamaCppEngine, usable_cores
 from erank_lite.types import Prompt, Request, Step
 
@@ -80,10 +81,32 @@ def run_engine(engine: LlamaCppEngine, work: Workload, prompts: list[tuple[int, 
         Request(i, Prompt(ids, work.shared), lambda: CountingReader(work.tokens))
         for i, ids in enumerate(prompts)
     ]
+    INSIDE.clear()
     start = time.perf_counter()
     done = sum(c.tokens for c in engine.run(requests))
+    took = time.perf_counter() - start
     assert done == work.documents * work.tokens, f"{done} tokens"
-    return time.perf_counter() - start
+    OUTSIDE.append(1 - sum(INSIDE) / took)
+    return took
+
+
+INSIDE: list[float] = []
+"""Seconds of each call of llama_decode in the run under way."""
+OUTSIDE: list[float] = []
+"""Share of each run's time that was spent outside llama_decode."""
+
+
+def watch_decode() -> None:
+    """Time every call of llama_decode, on the thread that makes it."""
+    decode = Context._decode
+
+    def timed(self: Context) -> int:
+        start = time.perf_counter()
+        code = decode(self)
+        INSIDE.append(time.perf_counter() - start)
+        return code
+
+    Context._decode = timed  # type: ignore[method-assign]
 
 
 def run_loop(llama: object, work: Workload, prompts: list[tuple[int, ...]]) -> float:
@@ -180,6 +203,7 @@ def main() -> None:
     names = ("documents", "shared", "own", "tokens", "sequences")
     work = Workload(**{name: getattr(options, name) for name in names})
     threads = usable_cores()
+    watch_decode()
 
     engine = LlamaCppEngine(options.model, sequences=work.sequences)
     prompts = work.prompts(len(engine.tokenizer.pieces))
@@ -212,6 +236,7 @@ def main() -> None:
     print(f"{vars(work)}  threads={threads}  {cpu_name()}")
     if options.batched_bench:
         print(f"batched-bench: reading {reading:.0f} tok/s, decoding {decoding:.0f} tok/s")
+    print(f"erank-lite outside llama_decode: {min(OUTSIDE):.1%} of its time")
     for name, rate in rates.items():
         print(f"{name:12} {rate:7.3f} documents/s   erank-lite is {ours / rate:5.2f} x")
     if options.json:
@@ -221,6 +246,7 @@ def main() -> None:
             "threads": threads,
             "work": vars(work),
             "documents_per_second": rates,
+            "outside_llama_decode": min(OUTSIDE),
             "batched_bench_tokens_per_second": {"reading": reading, "decoding": decoding},
         }
         options.json.write_text(json.dumps(record, indent=1) + "\n")

@@ -8,12 +8,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; the entry point of `erank-lite`.
-
-    Exit codes: 0 done; 1 the input, an option or the model cannot be used; 2 the command line is
-    wrong; 3 not one document could be scored; 130 interrupted (what was finished is printed);
-    141 the reader of the output went away.
-    """
+    """Run the command line; the entry point of `erank-lite`. See `EXIT_CODES` in `cli/app.py`."""
     from erank_lite.cli.app import app
     from erank_lite.errors import ErankLiteError
 

@@ -9,6 +9,12 @@ import typer
 
 from erank_lite.version import __version__
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the input, an option or the model cannot be used; 2 the command line is "
+    "wrong; 3 not one document could be scored; 130 interrupted (what was finished is printed); "
+    "141 the reader of the output went away."
+)
+
 app = typer.Typer(
     help="Rerank documents with ERank reasoning rerankers on the machine at hand.",
     no_args_is_help=True,
@@ -22,6 +28,14 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _shares(text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        reason = f"{text!r} is not a list of numbers"
+        raise typer.BadParameter(reason, param_hint="--tensor-split") from None
+
+
 @app.callback()
 def _options(
     version: Annotated[
@@ -32,7 +46,7 @@ def _options(
 
 
 # typer reads these annotations at run time, and Python 3.10's `X | None` works for it only in part.
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def rerank(
     docs: Annotated[
         list[str],
@@ -110,6 +124,18 @@ def rerank(
             min=-1, help="Layers on the GPU, -1 for all.", show_default="all, if there is a GPU"
         ),
     ] = None,
+    tensor_split: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Share of each GPU, such as 3,1.", show_default="by their memory"),
+    ] = None,
+    flash_attention: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option(
+            "--flash-attention/--no-flash-attention",
+            help="Less memory for long documents; less exact on a processor.",
+            show_default="on a GPU",
+        ),
+    ] = None,
     kv_type: Annotated[
         str, typer.Option(help="Type of the cached keys and values, such as f16 or q8_0.")
     ] = "f16",
@@ -118,12 +144,7 @@ def rerank(
         typer.Option(help="tokenizer.json to use instead of the GGUF's.", show_default=False),
     ] = None,
 ) -> None:
-    """Rank documents for a query, best first.
-
-    Exit codes: 0 done; 1 the input, an option or the model cannot be used; 2 the command line is
-    wrong; 3 not one document could be scored; 130 interrupted (what was finished is printed);
-    141 the reader of the output went away.
-    """
+    """Rank documents for a query, best first."""
     from erank_lite.cli.rerank import Display, run
 
     run(
@@ -139,6 +160,8 @@ def rerank(
         context_length=context_length,
         threads=threads,
         gpu_layers=gpu_layers,
+        tensor_split=_shares(tensor_split),
+        flash_attention=flash_attention,
         kv_type=kv_type,
         tokenizer=tokenizer,
     )

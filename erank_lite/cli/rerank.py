@@ -60,7 +60,7 @@ def run(
 
     Raises:
         ErankLiteError: the input, an option or the model cannot be used.
-        typer.Exit: with the codes of `erank_lite.cli.main`.
+        typer.Exit: with one of `erank_lite.cli.app.EXIT_CODES`.
     """
     records = read_documents(sources)
     _check(query, records, display.alpha)
