@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import re
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -197,7 +198,8 @@ class Context:
         # a C function. strlen of a buffer that holds "" says 0, go on, and of one that holds a
         # character says 1, stop.
         self._abort = ctypes.create_string_buffer(2)
-        params.abort_callback = ctypes.cast(ctypes.CDLL(None).strlen, lib.ggml_abort_callback)
+        libc = ctypes.CDLL("msvcrt" if os.name == "nt" else None)
+        params.abort_callback = ctypes.cast(libc.strlen, lib.ggml_abort_callback)
         params.abort_callback_data = ctypes.addressof(self._abort)
         self._pointer = lib.llama_init_from_model(model.pointer, params)
         if not self._pointer:

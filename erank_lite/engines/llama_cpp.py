@@ -209,6 +209,8 @@ class LlamaCppEngine(Engine):
     def _admit(self, work: _Work) -> Iterator[Completion]:
         """Start documents while there is room, and make the context when nothing runs in it."""
         while next_requests := work.look(1):
+            if self._context is not None and len(self._active) == self._context.sequences:
+                return
             request = next_requests[0]
             need = len(request.prompt.ids) + request.reader().capacity
             if need > self.context_length:
@@ -219,9 +221,9 @@ class LlamaCppEngine(Engine):
             if not self._active:
                 self._resize(work)
             assert self._context is not None
-            free = next((s for s in range(self._context.sequences) if s not in self._active), None)
-            if free is None or need > self._context.cells:
+            if need > self._context.cells:
                 return
+            free = next(s for s in range(self._context.sequences) if s not in self._active)
             yield from self._start(free, work)
         self._compact()
 
