@@ -40,21 +40,29 @@ def hybrid_scores(results: Sequence[Mapping[str, Any]], alpha: float) -> list[di
 
 def _first_stage(result: Mapping[str, Any], place: int) -> float:
     value = result.get("first_stage_score")
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        name = result.get("id", f"at rank {place}")
-        raise InputError(
-            f"document {name} has no usable first_stage_score ({value!r}): "
-            "a hybrid score needs a number for every document"
-        )
-    return float(value)
+    try:
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
+            number = float(value)
+            if math.isfinite(number):
+                return number
+    except OverflowError:
+        pass
+    name = result.get("id", f"at rank {place}")
+    raise InputError(
+        f"document {name} has no usable first_stage_score ({str(value)[:40]!r}): "
+        "a hybrid score needs a number for every document"
+    )
 
 
 def _z(values: Sequence[float]) -> list[float]:
-    if not values:
-        return []
-    mean = math.fsum(values) / len(values)
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / len(values))
-    # Rounding leaves a deviation of the order of the values' last bit where they are all equal.
-    if deviation <= 1e-12 * max(abs(v) for v in values):
+    # Numbers near the ends of floats would overflow when squared, or vanish.
+    scale = max((abs(v) for v in values), default=0.0)
+    if scale == 0:
         return [0.0] * len(values)
-    return [(v - mean) / deviation for v in values]
+    scaled = [v / scale for v in values]
+    mean = math.fsum(scaled) / len(scaled)
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in scaled) / len(scaled))
+    # Rounding leaves a deviation of the order of the values' last bit where they are all equal.
+    if deviation <= 1e-12:
+        return [0.0] * len(scaled)
+    return [(v - mean) / deviation for v in scaled]

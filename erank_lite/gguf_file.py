@@ -71,6 +71,8 @@ class GGUFFile:
                 version known here, or it is cut short.
         """
         try:
+            if path.exists() and not path.is_file() and not path.is_dir():
+                raise ModelError(f"{path} is a pipe or device; give a .gguf file")
             with path.open("rb") as file:
                 size = path.stat().st_size
                 if size < 24:
@@ -96,16 +98,24 @@ class GGUFFile:
     @cached_property
     def cache_bytes_per_token(self) -> int:
         """Bytes of keys and values that one token takes in a cache of 16-bit floats."""
+        try:
+            return self._cache_bytes_per_token()
+        except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+            raise ModelError(
+                f"{self.path} is damaged: its numbers of layers, heads or sizes are none"
+            ) from None
+
+    def _cache_bytes_per_token(self) -> int:
         heads = self.hparam("attention.head_count", 0)
         kv_heads = self.hparam("attention.head_count_kv", heads)
         layers = int(self.hparam("block_count", 0))
-        if not isinstance(kv_heads, list):
-            kv_heads = [kv_heads] * layers
+        # The number of layers may be damaged: no list of that length.
+        total = sum(map(int, kv_heads)) if isinstance(kv_heads, list) else int(kv_heads) * layers
         width = int(self.hparam("embedding_length", 0))
         head = width // max(1, heads if isinstance(heads, int) else max(heads))
         key = int(self.hparam("attention.key_length", head))
         value = int(self.hparam("attention.value_length", head))
-        return 2 * sum(int(h) for h in kv_heads) * (key + value)
+        return 2 * total * (key + value)
 
 
 def _parse(path: Path, data: mmap.mmap, size: int) -> GGUFFile:
@@ -113,7 +123,7 @@ def _parse(path: Path, data: mmap.mmap, size: int) -> GGUFFile:
         raise ModelError(f"{path} is not a GGUF file: it begins with {data[:4]!r}")
     (version,) = struct.unpack_from("<I", data, 4)
     if version not in _VERSIONS:
-        note = "; it is big-endian" if version & 0xFFFF == 0 else ""
+        note = "; it is big-endian" if version and version & 0xFFFF == 0 else ""
         raise ModelError(
             f"{path} is GGUF version {version}{note}; versions 2 and 3 (little-endian) can be "
             "used: convert the model again with a current converter"
@@ -128,8 +138,10 @@ def _parse(path: Path, data: mmap.mmap, size: int) -> GGUFFile:
             f"{path} is damaged or cut short: its header ends or breaks at byte {cursor.at} "
             f"of {size}; download or convert it again"
         ) from None
-    alignment = int(metadata.get("general.alignment", 32))
-    start = -(-cursor.at // max(1, alignment)) * alignment
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise ModelError(f"{path} is damaged: its alignment is {str(alignment)[:40]!r}")
+    start = -(-cursor.at // alignment) * alignment
     tensors = []
     for name, shape, kind, offset in infos:
         type_name, length = _type_and_size(path, name, shape, kind)

@@ -66,10 +66,10 @@ def parse_thinking(value: str | int) -> Thinking:
         return "full"
     if text == "none":
         return "none"
-    if text.isascii() and text.isdigit() and int(text) > 0:
+    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
         return int(text)
     raise InputError(
-        f"thinking must be 'full', 'none' or a number of tokens from 1 up, not {value!r}"
+        f"thinking must be 'full', 'none' or a number of tokens from 1 up, not {text[:40]!r}"
     )
 
 

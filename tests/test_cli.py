@@ -65,7 +65,8 @@ def cats(tmp_path: Path) -> Path:
 @pytest.fixture
 def ask(tiny_gguf: Path) -> list[str]:
     """A command that scores at once, without reasoning."""
-    return ["rerank", "--model", str(tiny_gguf), "--query", "cats", "--thinking", "none"]
+    options = ["--query", "cats", "--thinking", "none", "--threads", "1"]
+    return ["rerank", "--model", str(tiny_gguf), *options]
 
 
 # What a user sees first
@@ -201,9 +202,9 @@ def test_nothing_scored_is_exit_code_3(ask: list[str], tmp_path: Path):
 def test_an_empty_list(ask: list[str], tmp_path: Path, name: str):
     (tmp_path / name).write_text("\n")
     done = run(*ask, tmp_path / name)
-    assert (done.returncode, done.stdout) == (0, b"")
+    assert (done.returncode, done.stdout) == (1, b"")
     (line,) = said(done.stderr)
-    assert line.startswith("0 documents")
+    assert "no documents" in line
 
 
 def test_one_document(ask: list[str], tmp_path: Path):
@@ -212,12 +213,12 @@ def test_one_document(ask: list[str], tmp_path: Path):
     assert (row["rank"], row["index"], row["content"]) == (1, 0, "one")
 
 
-def test_ten_thousand_documents(ask: list[str], tmp_path: Path):
-    (tmp_path / "d.txt").write_text("".join(f"text {i % 20}\n" for i in range(10_000)))
+def test_many_documents(ask: list[str], tmp_path: Path):
+    (tmp_path / "d.txt").write_text("".join(f"text {i % 20}\n" for i in range(2500)))
     done = run(*ask, tmp_path / "d.txt")
     found = rows(done.stdout)
-    assert [r["rank"] for r in found] == list(range(1, 10_001))
-    assert sorted(r["index"] for r in found) == list(range(10_000))
+    assert [r["rank"] for r in found] == list(range(1, 2501))
+    assert sorted(r["index"] for r in found) == list(range(2500))
     assert all(r["content"] == f"text {r['index'] % 20}" for r in found)
 
 
@@ -245,9 +246,7 @@ def test_duplicate_ids_are_told_and_kept(ask: list[str], tmp_path: Path):
 
 
 def test_first_stage_scores_of_any_size(ask: list[str], tmp_path: Path):
-    records = [{"content": "a", "first_stage_score": 1e308}] + [
-        {"content": "b", "first_stage_score": -1e308}
-    ]
+    records = [{"content": str(s), "first_stage_score": s} for s in (1e308, -1e308)]
     done = run(*ask, "--alpha", "1", json_lines(tmp_path / "d.jsonl", records))
     assert done.returncode == 0, done.stderr.decode()
     assert [r["hybrid_score"] for r in rows(done.stdout)] == pytest.approx([1, -1])
@@ -332,7 +331,7 @@ def test_a_value_that_cannot_be_used(ask: list[str], cats: Path, options: list[s
         (["--sequences", "0"], "sequences"),
         (["--bogus"], "bogus"),
     ],
-    ids=" ".join,
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_a_wrong_option_is_one_line_too(ask: list[str], cats: Path, options: list[str], says: str):
     assert says in is_a_clear_line(run(*ask, *options, cats), code=2)
@@ -347,7 +346,7 @@ def test_a_wrong_option_is_one_line_too(ask: list[str], cats: Path, options: lis
         (["rerank", "--model", "m", "d.txt"], "query"),
         (["inspect"], "file"),
     ],
-    ids=" ".join,
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_a_wrong_command_line_is_one_line_too(args: list[str], says: str):
     assert says in is_a_clear_line(run(*args), code=2).lower()
@@ -612,13 +611,12 @@ def test_a_closed_stream_is_no_crash(ask: list[str], cats: Path, stream: int):
         assert done.returncode == 0 and len(rows(done.stdout)) == 3
 
 
-def test_ctrl_c_keeps_what_is_finished(tiny_gguf: Path, tmp_path: Path):
+def test_ctrl_c_keeps_what_is_finished(ask: list[str], tmp_path: Path):
     """The progress, which a terminal gets, tells when to interrupt."""
     (tmp_path / "d.txt").write_text("".join(f"document {i}\n" for i in range(3000)))
     terminal = Terminal()
     process = subprocess.Popen(
-        [*COMMAND, "rerank", "--model", str(tiny_gguf), "--query", "q", "--thinking", "60"]
-        + ["--sequences", "2", "--threads", "1", str(tmp_path / "d.txt")],
+        [*COMMAND, *ask, "--thinking", "60", "--sequences", "2", str(tmp_path / "d.txt")],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=terminal.theirs,
@@ -661,6 +659,7 @@ def test_ctrl_c_while_documents_are_read(ask: list[str]):
     try:
         process.stdin.write(b"line\n" * 200_000)  # more than a pipe holds: it is being read
         process.stdin.flush()
+        time.sleep(0.5)  # until it waits for more
         process.send_signal(signal.SIGINT)
         code = process.wait(10)
         output, errors = process.stdout.read(), process.stderr.read()

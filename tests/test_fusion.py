@@ -100,7 +100,9 @@ def test_an_empty_list_stays_empty():
 
 
 @pytest.mark.parametrize(
-    "value", [None, "3", True, math.nan, math.inf, -math.inf, [1], 1j, 10**400, np.float64("nan")]
+    "value",
+    [None, "3", True, math.nan, math.inf, -math.inf, [1], 1j, 10**400, np.float64("nan")],
+    ids=lambda value: repr(value)[:20],
 )
 def test_a_first_stage_score_that_is_no_finite_number_is_named(value: Any):
     with pytest.raises(InputError, match=r"document x .*first_stage_score") as caught:

@@ -368,7 +368,8 @@ def test_describe_says_what_matters(tiny_gguf: Path):
     assert facts["tensors_by_type"] == {"F32": 24}
     assert facts["vocabulary"] == 262 and facts["end_tokens"] == ["<|im_end|>"]
     assert facts["chat_template"] is True
-    assert facts["cache_bytes_per_token"] == 2 * 2 * 2 * 32
+    head = gguf.GGUFReader(tiny_gguf).fields["qwen3.attention.key_length"].contents()
+    assert facts["cache_bytes_per_token"] == 2 * 2 * 2 * (head + head)
     assert facts["size_bytes"] > 4 * facts["parameters"] > 0
 
 

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import io
 import logging
-import os
 import sys
+from typing import NoReturn
+
+from erank_lite.cli.terminal import printable
 
 
 def main() -> None:
     """Run the command line; the entry point of `erank-lite`. See `EXIT_CODES` in `cli/app.py`."""
-    from erank_lite.cli.app import app
+    from erank_lite.cli.app import UsageError, app, silence_output
     from erank_lite.errors import ErankLiteError
 
     logging.basicConfig(format="erank-lite: %(message)s", level=logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names from foreign files may hold what the terminal's encoding lacks.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app(prog_name="erank-lite")
+        code = app(prog_name="erank-lite", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except ErankLiteError as error:
-        sys.exit(f"erank-lite: {error}")
-    except BrokenPipeError:
-        # Nothing more can be written: keep Python from trying again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _stop(1, str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except UsageError as error:
+        message = error.format_message()
+        if message:
+            _stop(2, f"{message} (erank-lite --help lists the options)")
+        error.show()  # no command at all: the help
+        sys.exit(2)
+    except OSError as error:
+        silence_output()
+        _stop(1, f"the output cannot be written: {error.strerror}")
+    sys.exit(code)
+
+
+def _stop(code: int, message: str) -> NoReturn:
+    # A name in the message may hold line breaks, or codes that steer the terminal.
+    print(f"erank-lite: {printable(message)}", file=sys.stderr)
+    sys.exit(code)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
+from erank_lite.errors import InputError
 from erank_lite.version import __version__
 
 EXIT_CODES = (
@@ -20,6 +25,29 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+# typer carries its own copy of click or imports it, by version: its base of usage errors is found
+# through one that it exports.
+UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def silence_output() -> None:
+    """Keep Python from writing to an output that failed once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[None]:
+    """End with 141 where the reader went away: typer itself would make it 1."""
+    if sys.stdout is None:
+        raise InputError("standard output is closed: there is nowhere to print to")
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence_output()
+        raise typer.Exit(141) from None
 
 
 def _version(wanted: bool) -> None:
@@ -147,24 +175,25 @@ def rerank(
     """Rank documents for a query, best first."""
     from erank_lite.cli.rerank import Display, run
 
-    run(
-        docs,
-        model,
-        query,
-        instruction,
-        truncate_length,
-        Display(top_k, alpha, show_reasoning, as_json),
-        thinking=thinking,
-        strict=strict,
-        sequences=sequences,
-        context_length=context_length,
-        threads=threads,
-        gpu_layers=gpu_layers,
-        tensor_split=_shares(tensor_split),
-        flash_attention=flash_attention,
-        kv_type=kv_type,
-        tokenizer=tokenizer,
-    )
+    with _output():
+        run(
+            docs,
+            model,
+            query,
+            instruction,
+            truncate_length,
+            Display(top_k, alpha, show_reasoning, as_json),
+            thinking=thinking,
+            strict=strict,
+            sequences=sequences,
+            context_length=context_length,
+            threads=threads,
+            gpu_layers=gpu_layers,
+            tensor_split=_shares(tensor_split),
+            flash_attention=flash_attention,
+            kv_type=kv_type,
+            tokenizer=tokenizer,
+        )
 
 
 @app.command()
@@ -175,4 +204,5 @@ def inspect(
     """Say what a GGUF file holds, and whether it looks like an ERank model."""
     from erank_lite.cli.inspect import run
 
-    run(file, as_json)
+    with _output():
+        run(file, as_json)

@@ -35,10 +35,16 @@ def content_of(record: Record) -> str:
 
 def _read(source: str) -> Iterator[Record]:
     if source == "-":
+        if sys.stdin is None:
+            raise InputError("standard input is closed")
         yield from _by_look("standard input", _decode(sys.stdin.buffer.read(), "standard input"))
         return
     path = Path(source)
-    if path.is_dir():
+    try:
+        folder = path.is_dir()
+    except OSError as error:
+        raise InputError(f"{source[:200]} cannot be read: {error.strerror}") from None
+    if folder:
         yield from _folder(path)
         return
     text = _decode(_bytes(path), source)
@@ -114,7 +120,10 @@ def _json(name: str, text: str) -> Iterator[Record]:
 def _table(name: str, text: str, separator: str) -> Iterator[Record]:
     csv.field_size_limit(2**31 - 1)
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    columns = rows.fieldnames or []
+    try:
+        columns = rows.fieldnames or []
+    except csv.Error as error:
+        raise InputError(f"{name}, line 1: {error}") from None
     if not {"content", "text"} & set(columns):
         raise InputError(f"{name}: no column is named content or text; there are {columns}")
     try:
@@ -128,7 +137,7 @@ def _table(name: str, text: str, separator: str) -> Iterator[Record]:
                 record["first_stage_score"] = _number(score, where) if score.strip() else None
             yield _checked(record, where)
     except csv.Error as error:
-        raise InputError(f"{name}, line {rows.line_num}: {error}") from None
+        raise InputError(f"{name}, line {rows.reader.line_num}: {error}") from None
 
 
 def _folder(path: Path) -> Iterator[Record]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from erank_lite.cli.terminal import printable
 from erank_lite.gguf_file import GGUFFile
 
 # (layers, hidden size) of the published checkpoints.
@@ -34,10 +35,7 @@ def run(path: Path, as_json: bool) -> None:
         elif isinstance(value, list):
             shown = ", ".join(map(str, value)) or "none"
         label = name.replace("_", " ")
-        typer.echo(f"{label:{width}}  {str(shown).translate(_CONTROLS)}")
-
-
-_CONTROLS = {c: " " for c in [*range(32), *range(127, 160)]}
+        typer.echo(f"{label:{width}}  {printable(str(shown))}")
 
 
 def describe(gguf: GGUFFile) -> dict[str, Any]:
@@ -52,7 +50,8 @@ def describe(gguf: GGUFFile) -> dict[str, Any]:
             count *= n
         parameters += count
     template = meta.get("tokenizer.chat_template")
-    tokens = meta.get("tokenizer.ggml.tokens", [])
+    tokens = meta.get("tokenizer.ggml.tokens")
+    tokens = tokens if isinstance(tokens, list) else []
     return {
         "file": str(gguf.path),
         "size_bytes": gguf.size,
@@ -67,16 +66,16 @@ def describe(gguf: GGUFFile) -> dict[str, Any]:
         "vocabulary": len(tokens),
         "tokenizer": f"{meta.get('tokenizer.ggml.model')} ({meta.get('tokenizer.ggml.pre')})",
         "chat_template": isinstance(template, str),
-        "end_tokens": [tokens[i] for i in _end_ids(meta) if i < len(tokens)],
+        "end_tokens": [tokens[i] for i in _end_ids(meta) if 0 <= i < len(tokens)],
         "provenance": {k: meta[f"general.{k}"] for k in _PROVENANCE if f"general.{k}" in meta},
         "looks_like_erank": _verdict(gguf, isinstance(template, str)),
     }
 
 
 def _end_ids(meta: dict[str, Any]) -> list[int]:
-    named = meta.get("erank_lite.end_token_ids") or [
-        meta.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom")
-    ]
+    named = meta.get("erank_lite.end_token_ids")
+    if not isinstance(named, list):
+        named = [meta.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom")]
     return sorted({i for i in named if isinstance(i, int)})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from erank_lite.cli.documents import Record, content_of, read_documents
+from erank_lite.cli.terminal import printable
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
 from erank_lite.fusion import hybrid_scores
@@ -63,6 +65,8 @@ def run(
         typer.Exit: with one of `erank_lite.cli.app.EXIT_CODES`.
     """
     records = read_documents(sources)
+    if not records:
+        raise InputError("there are no documents in the input")
     _check(query, records, display.alpha)
     docs = [record | {"content": content_of(record)} for record in records]
     results: list[dict[str, Any]] = []
@@ -135,16 +139,35 @@ def _progress(engine: Engine) -> Progress:
 def _print(results: Sequence[dict[str, Any]], records: Sequence[Record], display: Display) -> None:
     if display.json or not sys.stdout.isatty():
         for result in results:
-            line = json.dumps(_line(result, records[result["index"]], display), ensure_ascii=False)
-            # A lone surrogate, legal in JSON's escapes, has no UTF-8: it goes out as it came.
-            sys.stdout.buffer.write(line.encode("utf-8", "surrogatepass") + b"\n")
+            line = _json(_line(result, records[result["index"]], display))
+            # A lone surrogate has no UTF-8; as an escape, which is what this makes, JSON has it.
+            sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace") + b"\n")
         return
     console = Console()
     console.print(_table(results, display))
     if display.reasoning:
         for result in results:
             text = result["reasoning"] or result["completion"]
-            console.print(Text(f"\n{result['rank']}. ", style="bold") + Text(_printable(text)))
+            console.print(
+                Text(f"\n{result['rank']}. ", style="bold")
+                + Text("\n".join(map(printable, text.split("\n"))))
+            )
+
+
+def _json(value: Any) -> str:
+    """Return one line of JSON; NaN and infinities, which Python reads but JSON lacks, are null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list) else value
 
 
 def _line(result: dict[str, Any], record: Record, display: Display) -> dict[str, Any]:
@@ -176,19 +199,14 @@ def _table(results: Sequence[dict[str, Any]], display: Display) -> Table:
             cells.append(_number(r["hybrid_score"]))
         if first_stage:
             cells.append(_number(r.get("first_stage_score")))
-        snippet = Text(_printable(" ".join(r["content"][:500].split())))
+        snippet = Text(printable(" ".join(r["content"][:500].split())))
         marks = [r["failure"] or "", "forced" * r["forced"], "truncated" * r["truncated"]]
         note = ", ".join(m for m in marks if m)
         if note:
-            snippet = Text(f"[{_printable(note)}] ", style="yellow") + snippet
+            snippet = Text(f"[{printable(note)}] ", style="yellow") + snippet
         table.add_row(*cells, snippet)
     return table
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _printable(text: str) -> str:
-    """Return `text` without control characters: a document must not steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
