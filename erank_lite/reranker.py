@@ -15,7 +15,8 @@ from erank_lite.engines import engine_class
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
 from erank_lite.prompt import PromptCore, QueryPrompts
-from erank_lite.scoring import MAX_NEW_TOKENS, ScoreReader, ScoreVocabulary, parse_thinking
+from erank_lite.score_vocabulary import ScoreVocabulary
+from erank_lite.scoring import MAX_NEW_TOKENS, ScoreReader, parse_thinking
 from erank_lite.types import Prompt, Request, Score
 
 Doc = Mapping[str, Any] | str

@@ -11,7 +11,8 @@ import pytest
 from erank_lite import InputError, ModelError, Reranker
 from erank_lite.engines._llama import Context
 from erank_lite.engines.llama_cpp import LlamaCppEngine
-from erank_lite.scoring import ScoreReader, ScoreVocabulary
+from erank_lite.score_vocabulary import ScoreVocabulary
+from erank_lite.scoring import ScoreReader
 from erank_lite.types import Completion, Prompt, Request, Score, Step
 
 # Largest difference of a log-probability between a document alone and among others, in F32: sums

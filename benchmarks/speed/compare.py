@@ -33,7 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from erank_lite.engines._llama import Context
-from erank_lite.engines.llama_cpp import LlamaCppEngine, usable_cores
+from erank_lite.engines._llama_setup import usable_cores
+from erank_lite.engines.llama_cpp import LlamaCppEngine
 from erank_lite.types import Prompt, Request, Step
 
 
@@ -197,6 +198,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--server", type=Path)
     parser.add_argument("--batched-bench", type=Path)
+    parser.add_argument("--flash-attention", action="store_true", help="for erank-lite too")
     parser.add_argument("--no-loop", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -205,7 +207,8 @@ def main() -> None:
     threads = usable_cores()
     watch_decode()
 
-    engine = LlamaCppEngine(options.model, sequences=work.sequences)
+    flash = options.flash_attention or None
+    engine = LlamaCppEngine(options.model, sequences=work.sequences, flash_attention=flash)
     prompts = work.prompts(len(engine.tokenizer.pieces))
     ways: dict[str, Callable[[], float]] = {"erank-lite": lambda: run_engine(engine, work, prompts)}
     if not options.no_loop:
@@ -241,7 +244,9 @@ def main() -> None:
         print(f"{name:12} {rate:7.3f} documents/s   erank-lite is {ours / rate:5.2f} x")
     if options.json:
         record = {
-            "command": " ".join(["python", *map(os.path.relpath, sys.argv[:1]), *sys.argv[1:]]),
+            "command": " ".join(
+                ["python benchmarks/speed/compare.py", *map(os.path.basename, sys.argv[1:])]
+            ),
             "cpu": cpu_name(),
             "threads": threads,
             "work": vars(work),

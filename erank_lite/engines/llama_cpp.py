@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,28 +18,28 @@ from pathlib import Path
 import llama_cpp.llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from erank_lite.engines._amx import amx_is_broken
-from erank_lite.engines._llama import Batch, Context, GpuDevice, Model, gpu_devices
+from erank_lite.engines._llama import Batch, Context, Model, gpu_devices
+from erank_lite.engines._llama_setup import (
+    KV_BYTES,
+    REBUILD,
+    REBUILD_WITHOUT_AMX,
+    chat_template,
+    check_model,
+    check_options,
+    end_ids,
+    free_memory,
+    usable_cores,
+)
 from erank_lite.engines.base import Engine
-from erank_lite.errors import InputError, ModelError
+from erank_lite.errors import ModelError
 from erank_lite.gguf_file import GGUFFile
 from erank_lite.tokenizer import Tokenizer
 from erank_lite.types import Completion, Reader, Request, Step
 
 _log = logging.getLogger(__name__)
 
-_REBUILD = (
-    'reinstall it with CMAKE_ARGS="-DGGML_CUDA=on" (NVIDIA), "-DGGML_METAL=on" (Apple) or '
-    '"-DGGML_VULKAN=on": pip install --force-reinstall --no-cache-dir llama-cpp-python'
-)
-_REBUILD_AMX = (
-    "to mend it: CMAKE_ARGS='-DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8' "
-    "pip install --force-reinstall --no-cache-dir llama-cpp-python"
-)
-_KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
-_MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ
 _CELL_STEP = 256  # llama.cpp pads a sequence's cells to this
 _SHORTEST_PREFIX = 16  # below, saving and restoring is not worth it
 _ATTEMPTS = 3
@@ -48,7 +47,6 @@ _ATTEMPTS = 3
 # has room for more before its memory is what limits.
 _SEQUENCES_CPU, _SEQUENCES_GPU = 16, 64
 _MICRO_BATCH = 512
-_MEMORY_SHARE = 0.6
 
 
 @dataclass(slots=True)
@@ -133,10 +131,10 @@ class LlamaCppEngine(Engine):
             ModelError: the file cannot be used, or not with this build of llama.cpp.
             InputError: an option is out of its range.
         """
-        _check_options(sequences, context_length, micro_batch, threads, gpu_layers, kv_type)
+        check_options(sequences, context_length, micro_batch, threads, gpu_layers, kv_type)
         gguf = GGUFFile.read(path)
-        _check_model(gguf)
-        self.chat_template = _chat_template(gguf)
+        check_model(gguf)
+        self.chat_template = chat_template(gguf)
         self.tokenizer = (
             Tokenizer.from_gguf(gguf) if tokenizer is None else Tokenizer.from_checkpoint(tokenizer)
         )
@@ -145,14 +143,14 @@ class LlamaCppEngine(Engine):
             has = "has no GPU support" if not lib.llama_supports_gpu_offload() else "finds no GPU"
             raise ModelError(
                 f"{gpu_layers} layers were asked for on the GPU, but this build of "
-                f"llama-cpp-python {has}: {_REBUILD}; or leave gpu_layers out"
+                f"llama-cpp-python {has}: {REBUILD}; or leave gpu_layers out"
             )
         broken_amx = amx_is_broken()
         if broken_amx:
             _log.warning(
                 "this build of llama.cpp crashes in its kernels for Intel AMX (a fault of the "
                 "compiler that built it), so it runs without them, slower; %s",
-                _REBUILD_AMX,
+                REBUILD_WITHOUT_AMX,
             )
         layers = gpu_layers if gpu_layers is not None else (-1 if devices else 0)
         self._on_gpu = bool(devices)
@@ -163,7 +161,7 @@ class LlamaCppEngine(Engine):
             list(tensor_split) if tensor_split else None,
             repack=not broken_amx,
         )
-        self.end_ids = _end_ids(gguf) or self._model.end_ids
+        self.end_ids = end_ids(gguf) or self._model.end_ids
         self.max_new_tokens = gguf.metadata.get("erank_lite.max_new_tokens")
         trained = int(gguf.hparam("context_length", 0)) or 32768
         self.context_length = min(context_length or trained, trained)
@@ -178,8 +176,8 @@ class LlamaCppEngine(Engine):
         # values cannot do without it.
         plain = not devices and kv_type in ("f32", "f16", "bf16")
         self._flash = False if flash_attention is None and plain else flash_attention
-        self._cell_bytes = int(gguf.cache_bytes_per_token * _KV_BYTES[kv_type] / 2)
-        self._memory = memory or _free_memory(devices, gguf.size, layers)
+        self._cell_bytes = int(gguf.cache_bytes_per_token * KV_BYTES[kv_type] / 2)
+        self._memory = memory or free_memory(devices, gguf.size, layers)
         self._context: Context | None = None
         self._active: dict[int, _Sequence] = {}
         self._prefix: tuple[tuple[int, ...], npt.NDArray[np.uint8]] | None = None
@@ -406,29 +404,6 @@ class LlamaCppEngine(Engine):
             self._context.remove(slot)
 
 
-_KV_BYTES = {
-    "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
-    "q4_1": 20 / 32, "q4_0": 18 / 32,
-}  # fmt: skip
-
-
-def usable_cores() -> int:
-    """Return the physical cores that this process may use."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    physical = psutil.cpu_count(logical=False)
-    return max(1, min(allowed or 1, physical or allowed or 1))
-
-
-def _free_memory(devices: Sequence[GpuDevice], model_size: int, layers: int) -> int:
-    """Return the bytes that keys and values may take, of what is free once the weights are in."""
-    if devices and layers < 0:
-        free = sum(d.free for d in devices)
-    else:
-        # The weights are mapped from the file: the system counts them as free until they are read.
-        free = psutil.virtual_memory().available - model_size
-    return max(1, int(free * _MEMORY_SHARE))
-
-
 def _rows(plan: Sequence[tuple[_Sequence, int]]) -> Batch:
     """Return the rows of the next `count` tokens of each sequence; a last token wants logits."""
     batch = Batch([], [], [], [])
@@ -456,60 +431,3 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
 
 def _round_up(cells: int) -> int:
     return -(-cells // _CELL_STEP) * _CELL_STEP
-
-
-def _check_options(
-    sequences: int | None,
-    context_length: int | None,
-    micro_batch: int | None,
-    threads: int | None,
-    gpu_layers: int | None,
-    kv_type: str,
-) -> None:
-    for name, value, least, most in (
-        ("sequences", sequences, 1, _MOST_SEQUENCES),
-        ("context_length", context_length, 256, 1 << 24),
-        ("micro_batch", micro_batch, 1, 1 << 16),
-        ("threads", threads, 1, 1024),
-        ("gpu_layers", gpu_layers, -1, 1 << 16),
-    ):
-        if value is not None and not least <= value <= most:
-            raise InputError(f"{name} must lie between {least} and {most}, not {value}")
-    if kv_type not in _KV_TYPES:
-        raise InputError(f"kv_type must be one of {', '.join(_KV_TYPES)}, not {kv_type!r}")
-
-
-def _check_model(gguf: GGUFFile) -> None:
-    """Refuse files that do not generate text.
-
-    Raises:
-        ModelError: the file is an encoder, an embedding model or a classifier.
-    """
-    names = {t.name for t in gguf.tensors}
-    if not names:
-        raise ModelError(f"{gguf.path} holds no weights, only a vocabulary")
-    if gguf.hparam("attention.causal") is False or "encoder" in gguf.architecture:
-        raise ModelError(
-            f"{gguf.path} is an encoder ({gguf.architecture}), which cannot generate a reasoning: "
-            "give a GGUF of an ERank checkpoint"
-        )
-    if any(n.startswith("cls") for n in names) or gguf.hparam("pooling_type", 0) not in (0, None):
-        raise ModelError(
-            f"{gguf.path} was converted as a classifier or embedding model, so it cannot generate: "
-            "convert the checkpoint again as a causal language model"
-        )
-
-
-def _chat_template(gguf: GGUFFile) -> str:
-    template = gguf.metadata.get("tokenizer.chat_template")
-    if not isinstance(template, str):
-        raise ModelError(
-            f"{gguf.path} has no chat template, so the prompt cannot be made as the model knows "
-            "it: convert it again from a checkpoint that has one"
-        )
-    return template
-
-
-def _end_ids(gguf: GGUFFile) -> frozenset[int]:
-    """Return the end tokens that the checkpoint named, where the converter wrote them down."""
-    return frozenset(gguf.metadata.get("erank_lite.end_token_ids", ()))

@@ -1,0 +1,102 @@
+"""What the llama.cpp engine needs to know before it loads a model: may it, and with how much."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import psutil
+
+from erank_lite.engines._llama import GpuDevice
+from erank_lite.errors import InputError, ModelError
+from erank_lite.gguf_file import GGUFFile
+
+REBUILD = (
+    'reinstall it with CMAKE_ARGS="-DGGML_CUDA=on" (NVIDIA), "-DGGML_METAL=on" (Apple) or '
+    '"-DGGML_VULKAN=on": pip install --force-reinstall --no-cache-dir llama-cpp-python'
+)
+REBUILD_WITHOUT_AMX = (
+    "to mend it: CMAKE_ARGS='-DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8' "
+    "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+)
+_MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ
+_MEMORY_SHARE = 0.6
+
+KV_BYTES = {
+    "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
+    "q4_1": 20 / 32, "q4_0": 18 / 32,
+}  # fmt: skip
+
+
+def usable_cores() -> int:
+    """Return the physical cores that this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    physical = psutil.cpu_count(logical=False)
+    return max(1, min(allowed or 1, physical or allowed or 1))
+
+
+def free_memory(devices: Sequence[GpuDevice], model_size: int, layers: int) -> int:
+    """Return the bytes that keys and values may take, of what is free once the weights are in."""
+    if devices and layers < 0:
+        free = sum(d.free for d in devices)
+    else:
+        # The weights are mapped from the file: the system counts them as free until they are read.
+        free = psutil.virtual_memory().available - model_size
+    return max(1, int(free * _MEMORY_SHARE))
+
+
+def check_options(
+    sequences: int | None,
+    context_length: int | None,
+    micro_batch: int | None,
+    threads: int | None,
+    gpu_layers: int | None,
+    kv_type: str,
+) -> None:
+    for name, value, least, most in (
+        ("sequences", sequences, 1, _MOST_SEQUENCES),
+        ("context_length", context_length, 256, 1 << 24),
+        ("micro_batch", micro_batch, 1, 1 << 16),
+        ("threads", threads, 1, 1024),
+        ("gpu_layers", gpu_layers, -1, 1 << 16),
+    ):
+        if value is not None and not least <= value <= most:
+            raise InputError(f"{name} must lie between {least} and {most}, not {value}")
+    if kv_type not in KV_BYTES:
+        raise InputError(f"kv_type must be one of {', '.join(KV_BYTES)}, not {kv_type!r}")
+
+
+def check_model(gguf: GGUFFile) -> None:
+    """Refuse files that do not generate text.
+
+    Raises:
+        ModelError: the file is an encoder, an embedding model or a classifier.
+    """
+    names = {t.name for t in gguf.tensors}
+    if not names:
+        raise ModelError(f"{gguf.path} holds no weights, only a vocabulary")
+    if gguf.hparam("attention.causal") is False or "encoder" in gguf.architecture:
+        raise ModelError(
+            f"{gguf.path} is an encoder ({gguf.architecture}), which cannot generate a reasoning: "
+            "give a GGUF of an ERank checkpoint"
+        )
+    if any(n.startswith("cls") for n in names) or gguf.hparam("pooling_type", 0) not in (0, None):
+        raise ModelError(
+            f"{gguf.path} was converted as a classifier or embedding model, so it cannot generate: "
+            "convert the checkpoint again as a causal language model"
+        )
+
+
+def chat_template(gguf: GGUFFile) -> str:
+    template = gguf.metadata.get("tokenizer.chat_template")
+    if not isinstance(template, str):
+        raise ModelError(
+            f"{gguf.path} has no chat template, so the prompt cannot be made as the model knows "
+            "it: convert it again from a checkpoint that has one"
+        )
+    return template
+
+
+def end_ids(gguf: GGUFFile) -> frozenset[int]:
+    """Return the end tokens that the checkpoint named, where the converter wrote them down."""
+    return frozenset(gguf.metadata.get("erank_lite.end_token_ids", ()))
