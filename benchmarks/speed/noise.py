@@ -38,9 +38,11 @@ class Recorder:
         return Step(measure=(), done=not self.left)
 
 
-def write(model: Path, tokens: int, strict: bool, sequences: int) -> dict[int, Recorder]:
+def write(
+    model: Path, tokens: int, strict: bool, sequences: int, flash: bool | None
+) -> dict[int, Recorder]:
     """Return what is written for each of 32 documents."""
-    with LlamaCppEngine(model, strict=strict, sequences=sequences) as engine:
+    with LlamaCppEngine(model, strict=strict, sequences=sequences, flash_attention=flash) as engine:
         query = PromptCore(engine.tokenizer, engine.chat_template).query("What is it about?")
         texts = [f"A note that {verb} a {thing}." for verb in VERBS for thing in THINGS]
         requests = [
@@ -55,10 +57,12 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--sequences", type=int, default=16)
+    parser.add_argument("--flash-attention", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    alone = write(options.model, options.tokens, True, 1)
-    together = write(options.model, options.tokens, False, options.sequences)
+    flash = options.flash_attention or None
+    alone = write(options.model, options.tokens, True, 1, flash)
+    together = write(options.model, options.tokens, False, options.sequences, flash)
     differences, parted = [], 0
     for key, reader in alone.items():
         for (a, p), (b, q) in zip(reader.written, together[key].written, strict=True):
@@ -72,6 +76,7 @@ def main() -> None:
         "documents": len(alone),
         "tokens": options.tokens,
         "sequences": options.sequences,
+        "flash_attention": options.flash_attention,
         "documents_that_part": parted,
         "mean_difference_of_log_probability": sum(differences) / len(differences),
         "largest_difference_of_log_probability": max(differences),
