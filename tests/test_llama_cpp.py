@@ -195,6 +195,25 @@ def test_requests_are_read_as_places_become_free(tiny_gguf: Path) -> None:
         assert len(run(engine, random_prompts(5, 2), [5] * 5)) == 5
 
 
+def test_a_run_that_begins_ends_the_one_before(tiny_gguf: Path) -> None:
+    prompts = random_prompts(20, seed=6)
+    with LlamaCppEngine(tiny_gguf, threads=1, sequences=4) as engine:
+        first = engine.run(Request(100 + i, p, lambda: Recorder(9)) for i, p in enumerate(prompts))
+        next(first)
+        assert sorted(run(engine, prompts, [9] * 20)) == list(range(20))
+        with pytest.raises(ModelError, match="another one began"):
+            list(first)
+
+
+def test_little_memory_means_few_sequences(tiny_gguf: Path) -> None:
+    prompts = random_prompts(12, seed=6)
+    with LlamaCppEngine(tiny_gguf, threads=1, memory=1) as engine:
+        for _ in range(3):
+            assert len(run(engine, prompts, [4] * 12)) == 12
+            assert engine._context is not None
+            assert (engine._context.sequences, engine._context.cells) == (1, 256)
+
+
 def test_a_longer_document_makes_the_context_grow(tiny_gguf: Path) -> None:
     draw = random.Random(1)
     lengths = [40, 50, 900, 30, 1500, 20]

@@ -180,20 +180,27 @@ class LlamaCppEngine(Engine):
         self._memory = memory or free_memory(devices, gguf.size, layers)
         self._context: Context | None = None
         self._active: dict[int, _Sequence] = {}
+        self._work: _Work | None = None
         self._prefix: tuple[tuple[int, ...], npt.NDArray[np.uint8]] | None = None
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Complete every request; see `Engine.run`."""
-        work = _Work(iter(requests))
+        """Complete every request; see `Engine.run`. A run that begins ends the one before."""
+        self._clear()
+        work = self._work = _Work(iter(requests))
         try:
             while True:
-                yield from self._admit(work)
-                if not self._active:
+                finished = list(self._admit(work))
+                if self._active:
+                    finished += self._advance(work)
+                elif not finished:
                     return
-                yield from self._advance(work)
+                for completion in finished:
+                    yield completion
+                    if self._work is not work:
+                        raise ModelError("this run was given up when another one began")
         finally:
-            for slot in list(self._active):
-                self._drop(slot)
+            if self._work is work:
+                self._clear()
 
     def close(self) -> None:
         """Free the model and its memory."""
@@ -231,18 +238,19 @@ class LlamaCppEngine(Engine):
         needs = [len(r.prompt.ids) + r.reader().capacity for r in ahead]
         needs = [n for n in needs if n <= self.context_length]
         cells = _round_up(max(needs))
-        wanted = min(self._most, len(ahead))
+        sequences = min(self._most, len(ahead), self._fit(cells))
         old = self._context
-        if old is not None and old.cells >= cells and old.sequences >= wanted:
-            return
         if old is not None:
-            # What grew once may grow again: leave room, so that it is not made anew for each.
-            cells = max(cells, min(_round_up(old.cells * 3 // 2), _round_up(self.context_length)))
-            wanted = max(wanted, old.sequences)
+            # Making it anew takes a while: not for a few places more.
+            if old.cells >= cells and old.sequences * 3 >= sequences * 2:
+                return
+            if old.cells < cells:
+                # What grew once may grow again.
+                most = _round_up(self.context_length)
+                cells = max(cells, min(_round_up(old.cells * 3 // 2), most))
+            sequences = min(max(sequences, old.sequences), self._fit(cells))
             old.close()
             self._context = self._prefix = None
-        fit = max(1, self._memory // (cells * self._cell_bytes))
-        sequences = min(wanted, fit)
         self._context = Context(
             self._model,
             sequences,
@@ -254,6 +262,10 @@ class LlamaCppEngine(Engine):
             flash_attention=self._flash,
         )
         _log.info("%d sequences of %d tokens", sequences, cells)
+
+    def _fit(self, cells: int) -> int:
+        """Return how many sequences of so many cells the memory holds; one is always tried."""
+        return max(1, self._memory // (cells * self._cell_bytes))
 
     def _start(self, slot: int, work: _Work) -> Iterator[Completion]:
         """Begin the next document in `slot`, after the part that its query's documents share."""
@@ -397,6 +409,10 @@ class LlamaCppEngine(Engine):
                 continue
             reason = f"llama.cpp failed to decode it {_ATTEMPTS} times"
             yield Completion(sequence.request.key, sequence.request.reader(), failure=reason)
+
+    def _clear(self) -> None:
+        for slot in list(self._active):
+            self._drop(slot)
 
     def _drop(self, slot: int) -> None:
         del self._active[slot]
