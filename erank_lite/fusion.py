@@ -22,20 +22,22 @@ def hybrid_scores(results: Sequence[Mapping[str, Any]], alpha: float) -> list[di
         alpha: weight of the first stage, 0 to 1.
 
     Returns:
-        New dicts, best first; equal scores keep the order of `results`.
+        New dicts, best first; equal scores keep the order of `results`. A `rank`, where they have
+        one, is that of the new order.
 
     Raises:
         InputError: alpha is outside 0…1, or a ranked document has no finite first_stage_score.
     """
-    if not 0 <= alpha <= 1:
-        raise InputError(f"alpha must lie between 0 and 1, not {alpha}")
+    if not isinstance(alpha, numbers.Real) or not 0 <= alpha <= 1:
+        raise InputError(f"alpha must be a number between 0 and 1, not {alpha!r}")
     ranked = [dict(r) for r in results if r.get("rank_score") is not None]
     failed = [dict(r) | {"hybrid_score": None} for r in results if r.get("rank_score") is None]
     first = _z([_first_stage(r, place) for place, r in enumerate(ranked, 1)])
     second = _z([float(r["rank_score"]) for r in ranked])
     for result, a, b in zip(ranked, first, second, strict=True):
         result["hybrid_score"] = alpha * a + (1 - alpha) * b
-    return sorted(ranked, key=lambda r: -r["hybrid_score"]) + failed
+    order = sorted(ranked, key=lambda r: -r["hybrid_score"]) + failed
+    return [r | {"rank": rank} if "rank" in r else r for rank, r in enumerate(order, 1)]
 
 
 def _first_stage(result: Mapping[str, Any], place: int) -> float:

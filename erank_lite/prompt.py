@@ -149,11 +149,17 @@ class PromptCore:
         Raises:
             InputError: an empty query, an unknown instruction, a length below 1.
         """
+        if not isinstance(query, str) or not isinstance(instruction, str | None):
+            raise InputError("the query and the instruction must be strings")
         query = clean(query)
         if not query.strip():
             raise InputError("the query is empty: give the words to look for")
-        if truncate_length is not None and truncate_length < 1:
-            raise InputError(f"truncate_length must be at least 1, not {truncate_length}")
+        if truncate_length is not None and (
+            type(truncate_length) is not int or truncate_length < 1
+        ):
+            raise InputError(
+                f"truncate_length must be an integer from 1 up, not {truncate_length!r}"
+            )
         text = query if truncate_length is None else self._tokenizer.cut(query, truncate_length)
         head, between, before, after = self._fixed
         return QueryPrompts(

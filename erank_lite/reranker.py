@@ -52,6 +52,8 @@ class Reranker:
             InputError: an option cannot.
         """
         self.thinking = parse_thinking(thinking)
+        if not isinstance(model, Engine | str | Path):
+            raise InputError(f"model must be a path or an engine, not {type(model).__name__}")
         self._owned = not isinstance(model, Engine)
         if isinstance(model, Engine):
             if options:
@@ -121,7 +123,8 @@ class Reranker:
     ) -> Iterator[dict[str, Any]]:
         """Yield the documents of `rerank` as they finish, in any order, without `rank`.
 
-        `ranked` puts them in order. Closing the iterator gives up the rest.
+        `ranked` puts them in order. Closing the iterator gives up the rest, and so does any other
+        call that reranks: one at a time.
         """
         prompts = self._prompts.query(query, instruction, truncate_length)
         yield from (result for _, result in self._run([(prompts, _checked(docs))]))
@@ -141,13 +144,21 @@ class Reranker:
 
         Yields:
             What `rerank` returns, for each query in the order given.
+
+        Raises:
+            InputError: a query or its documents cannot be used; the queries before it are
+                finished and yielded first.
         """
         counts: list[int] = []
 
         def jobs() -> Iterator[tuple[QueryPrompts, Sequence[Doc]]]:
-            for query, docs in queries:
-                counts.append(len(docs))
-                yield self._prompts.query(query, instruction, truncate_length), _checked(docs)
+            for number, (query, docs) in enumerate(queries):
+                try:
+                    job = self._prompts.query(query, instruction, truncate_length), _checked(docs)
+                except InputError as error:
+                    raise InputError(f"query {number}: {error}") from None
+                counts.append(len(job[1]))
+                yield job
 
         waiting: dict[int, list[dict[str, Any]]] = {}
         place = 0
@@ -189,7 +200,16 @@ class Reranker:
         scores: dict[int, Score] = {}
         ready: list[tuple[int, Score]] = []
 
+        problem: list[InputError] = []
+
         def requests() -> Iterator[Request]:
+            # What is under way is finished before a mistake in what follows is reported.
+            try:
+                yield from prompted()
+            except InputError as error:
+                problem.append(error)
+
+        def prompted() -> Iterator[Request]:
             key = 0
             for number, (prompts, docs) in enumerate(jobs):
                 same.clear()
@@ -230,6 +250,8 @@ class Reranker:
                 ready += [(key, score) for key in (completion.key, *twins.pop(completion.key, ()))]
                 yield from finished()
             yield from finished()
+            if problem:
+                raise problem[0]
         finally:
             close = getattr(completions, "close", None)
             if close is not None:
@@ -257,9 +279,10 @@ def ranked(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**result, "rank": rank} for rank, result in enumerate(placed, 1)]
 
 
-def _checked(docs: Sequence[Doc]) -> Sequence[Doc]:
-    if isinstance(docs, str | bytes | Mapping):
-        raise InputError("docs must be a list of documents, not one document")
+def _checked(docs: Iterable[Doc]) -> list[Doc]:
+    if isinstance(docs, str | bytes | Mapping) or not isinstance(docs, Iterable):
+        raise InputError(f"docs must be a list of documents, not {type(docs).__name__}")
+    docs = list(docs)
     for index, doc in enumerate(docs):
         _content(doc, index)
     return docs

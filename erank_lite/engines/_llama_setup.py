@@ -15,10 +15,6 @@ REBUILD = (
     'reinstall it with CMAKE_ARGS="-DGGML_CUDA=on" (NVIDIA), "-DGGML_METAL=on" (Apple) or '
     '"-DGGML_VULKAN=on": pip install --force-reinstall --no-cache-dir llama-cpp-python'
 )
-REBUILD_WITHOUT_AMX = (
-    "to mend it: CMAKE_ARGS='-DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8' "
-    "pip install --force-reinstall --no-cache-dir llama-cpp-python"
-)
 _MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ
 _MEMORY_SHARE = 0.6
 

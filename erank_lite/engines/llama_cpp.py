@@ -24,7 +24,6 @@ from erank_lite.engines._llama import Batch, Context, Model, gpu_devices
 from erank_lite.engines._llama_setup import (
     KV_BYTES,
     REBUILD,
-    REBUILD_WITHOUT_AMX,
     chat_template,
     check_model,
     check_options,
@@ -145,13 +144,6 @@ class LlamaCppEngine(Engine):
                 f"{gpu_layers} layers were asked for on the GPU, but this build of "
                 f"llama-cpp-python {has}: {REBUILD}; or leave gpu_layers out"
             )
-        broken_amx = amx_is_broken()
-        if broken_amx:
-            _log.warning(
-                "this build of llama.cpp crashes in its kernels for Intel AMX (a fault of the "
-                "compiler that built it), so it runs without them, slower; %s",
-                REBUILD_WITHOUT_AMX,
-            )
         layers = gpu_layers if gpu_layers is not None else (-1 if devices else 0)
         self._on_gpu = bool(devices)
         self._model = Model(
@@ -159,7 +151,7 @@ class LlamaCppEngine(Engine):
             layers,
             main_gpu,
             list(tensor_split) if tensor_split else None,
-            repack=not broken_amx,
+            repack=not amx_is_broken(),
         )
         self.end_ids = end_ids(gguf) or self._model.end_ids
         self.max_new_tokens = gguf.metadata.get("erank_lite.max_new_tokens")
@@ -185,6 +177,8 @@ class LlamaCppEngine(Engine):
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Complete every request; see `Engine.run`. A run that begins ends the one before."""
+        if self._model.pointer is None:
+            raise ModelError("the engine is closed: make another one")
         self._clear()
         work = self._work = _Work(iter(requests))
         try:
