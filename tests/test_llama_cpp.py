@@ -101,34 +101,41 @@ def test_strict_results_do_not_depend_on_the_others(tiny_gguf: Path) -> None:
             assert other.logprobs == single.logprobs  # to the last bit
 
 
-@pytest.mark.parametrize("sequences", [3, 16, 64])
-def test_a_thousand_documents(tiny_gguf: Path, sequences: int) -> None:
-    """Random lengths and budgets: as many out as in, each with its strict score up to noise."""
+def thousand_scores(engine: LlamaCppEngine) -> dict[int, Score]:
+    """Return the scores of 1,000 documents with random lengths, queries and budgets."""
+    vocabulary = ScoreVocabulary(engine.tokenizer, engine.end_ids)
+    prompts = random_prompts(1000, seed=5, queries=12)
+    draw = random.Random(6)
+    modes = [draw.choice(["none", 1, 5, 17, 40]) for _ in prompts]
+    requests = (
+        Request(i, prompt, lambda p=prompt, m=mode: ScoreReader(vocabulary, p, m))  # type: ignore
+        for i, (prompt, mode) in enumerate(zip(prompts, modes, strict=True))
+    )
+    done = list(engine.run(requests))
+    assert sorted(c.key for c in done) == list(range(1000))
+    return {c.key: c.reader.score() for c in done if isinstance(c.reader, ScoreReader)}
 
-    def scores(engine: LlamaCppEngine, keys: Sequence[int]) -> dict[int, Score]:
-        vocabulary = ScoreVocabulary(engine.tokenizer, engine.end_ids)
-        prompts = random_prompts(1000, seed=5)
-        draw = random.Random(6)
-        modes = [draw.choice(["none", 1, 5, 17, 40]) for _ in prompts]
-        requests = (
-            Request(i, prompts[i], lambda i=i: ScoreReader(vocabulary, prompts[i], modes[i]))  # type: ignore
-            for i in keys
-        )
-        done = list(engine.run(requests))
-        assert sorted(c.key for c in done) == sorted(keys)
-        return {c.key: c.reader.score() for c in done if isinstance(c.reader, ScoreReader)}
 
-    with LlamaCppEngine(tiny_gguf, threads=1, sequences=sequences, kv_type="f32") as engine:
-        together = scores(engine, range(1000))
+@pytest.fixture(scope="module")
+def strict_scores(tiny_gguf: Path) -> dict[int, Score]:
     with LlamaCppEngine(tiny_gguf, threads=1, strict=True, kv_type="f32") as engine:
-        strict = scores(engine, range(0, 1000, 5))
+        return thousand_scores(engine)
+
+
+@pytest.mark.parametrize("sequences", [3, 16, 64])
+def test_a_thousand_documents(
+    tiny_gguf: Path, strict_scores: dict[int, Score], sequences: int
+) -> None:
+    """As many out as in, each with its strict score up to noise."""
+    with LlamaCppEngine(tiny_gguf, threads=1, sequences=sequences, kv_type="f32") as engine:
+        together = thousand_scores(engine)
     assert all(s.rank_score is not None for s in together.values())
-    other_text = [i for i, s in strict.items() if s.text != together[i].text]
+    other_text = [i for i, s in strict_scores.items() if s.text != together[i].text]
     # Where two tokens are all but tied, noise decides; random weights tie more than trained ones.
-    assert len(other_text) <= 2
-    for i in strict.keys() - set(other_text):
-        assert strict[i].score == together[i].score
-        assert strict[i].rank_score == pytest.approx(together[i].rank_score, abs=NOISE)
+    assert len(other_text) <= 5
+    for i in strict_scores.keys() - set(other_text):
+        assert strict_scores[i].score == together[i].score
+        assert strict_scores[i].rank_score == pytest.approx(together[i].rank_score, abs=NOISE)
 
 
 @pytest.mark.parametrize("code", [-3, 1, 2])

@@ -357,7 +357,7 @@ def test_hostile_text_is_cut_as_text(checkpoint_core: PromptCore, tokenizer: Tok
 
 @pytest.mark.parametrize("length", [0, -1])
 def test_truncate_length_below_one_is_refused(length: int) -> None:
-    with pytest.raises(InputError, match="truncate_length must be at least 1"):
+    with pytest.raises(InputError, match="truncate_length must be an integer from 1 up"):
         PromptCore(BYTES, CHAT_TEMPLATE).query("q", None, length)
 
 
