@@ -78,7 +78,7 @@ def write_gguf(
     pre: str = "gpt-2",
     layers: int = 2,
     width: int = 64,
-    context: int = 2048,
+    context: object = 2048,
     template: str | None = CHAT_TEMPLATE,
     architecture: str = "qwen3",
     seed: int = 0,
@@ -88,7 +88,10 @@ def write_gguf(
     heads, kv_heads, head, ffn = 4, 2, 32, 2 * width
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(layers)
-    writer.add_context_length(context)
+    # llama.cpp wants the type that its own converter writes; another is a damaged file's.
+    kind = gguf.GGUFValueType
+    kind_of_context = kind.UINT32 if isinstance(context, int) else kind.get_type(context)
+    writer.add_key_value(f"{architecture}.context_length", context, kind_of_context)
     writer.add_embedding_length(width)
     writer.add_feed_forward_length(ffn)
     writer.add_head_count(heads)

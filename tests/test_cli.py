@@ -611,7 +611,8 @@ def test_a_closed_stream_is_no_crash(ask: list[str], cats: Path, stream: int):
         assert done.returncode == 0 and len(rows(done.stdout)) == 3
 
 
-def test_ctrl_c_keeps_what_is_finished(ask: list[str], tmp_path: Path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_what_is_finished(ask: list[str], tmp_path: Path, how: signal.Signals):
     """The progress, which a terminal gets, tells when to interrupt."""
     (tmp_path / "d.txt").write_text("".join(f"document {i}\n" for i in range(3000)))
     terminal = Terminal()
@@ -632,7 +633,7 @@ def test_ctrl_c_keeps_what_is_finished(ask: list[str], tmp_path: Path):
             assert process.poll() is None and time.monotonic() < end, terminal.data
             time.sleep(0.02)
         start = time.monotonic()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         code = process.wait(30)
         took = time.monotonic() - start
     finally:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from conftest import ADDED, write_gguf
+from tokenizers import pre_tokenizers
 
 from erank_lite import InputError, ModelError, Reranker
 from erank_lite.engines._llama import Context
@@ -303,6 +305,15 @@ def test_a_query_longer_than_the_context_is_an_error(tiny_gguf: Path) -> None:
         pytest.raises(InputError, match="query and instruction"),
     ):
         reranker.rerank("long " * 2000, ["document"])
+
+
+@pytest.mark.parametrize("context", ["long", 2048.5])
+def test_damaged_limits_are_an_error(tmp_path: Path, context: object) -> None:
+    texts = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *ADDED]
+    kinds = [1] * 256 + [3] * len(ADDED)
+    damaged = write_gguf(tmp_path / "damaged.gguf", texts, kinds, context=context)
+    with pytest.raises(ModelError, match="damaged"):
+        LlamaCppEngine(damaged)
 
 
 def test_layers_on_a_missing_gpu_are_an_error(tiny_gguf: Path) -> None:

@@ -104,7 +104,7 @@ def run(
     typer.echo(summary, err=True)
     if interrupted:
         raise typer.Exit(_INTERRUPTED)
-    if docs and failed == len(docs):
+    if failed == len(docs):
         raise typer.Exit(_ALL_FAILED)
 
 

@@ -9,9 +9,8 @@ import os
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
 
-# llama.cpp's threads wait for each other by spinning. Where another program holds a core they spin
-# for long: a shorter spin costs nothing on an idle machine and a fifth less on a busy one. libgomp
-# reads this once, when it is loaded.
+# llama.cpp's threads wait for each other by spinning, for long where another program holds a core:
+# a shorter spin gives the core up sooner. libgomp reads this once, when it is loaded.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 

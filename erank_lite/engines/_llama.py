@@ -67,6 +67,7 @@ class GpuDevice:
 
 def gpu_devices() -> list[GpuDevice]:
     """Return the GPUs that the installed llama.cpp build can use."""
+    start()  # looking for devices writes to the log
     from llama_cpp._ggml import libggml
 
     def function(name: str, result: Any, *arguments: Any) -> Any:

@@ -66,8 +66,12 @@ def check_model(gguf: GGUFFile) -> None:
     """Refuse files that do not generate text.
 
     Raises:
-        ModelError: the file is an encoder, an embedding model or a classifier.
+        ModelError: the file is damaged, an encoder, an embedding model or a classifier.
     """
+    limits = (gguf.hparam("context_length", 0), gguf.metadata.get("erank_lite.max_new_tokens", 1))
+    ends = gguf.metadata.get("erank_lite.end_token_ids", [])
+    if not all(type(v) is int for v in limits) or not isinstance(ends, list):
+        raise ModelError(f"{gguf.path} is damaged: its limits or end tokens are not numbers")
     names = {t.name for t in gguf.tensors}
     if not names:
         raise ModelError(f"{gguf.path} holds no weights, only a vocabulary")

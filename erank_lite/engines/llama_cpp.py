@@ -145,7 +145,6 @@ class LlamaCppEngine(Engine):
                 f"llama-cpp-python {has}: {REBUILD}; or leave gpu_layers out"
             )
         layers = gpu_layers if gpu_layers is not None else (-1 if devices else 0)
-        self._on_gpu = bool(devices)
         self._model = Model(
             path,
             layers,
@@ -163,9 +162,9 @@ class LlamaCppEngine(Engine):
         self._micro_batch = micro_batch or _MICRO_BATCH
         self._threads = threads or usable_cores()
         self._kv_type = kv_type
-        # On a processor, flash attention sums values in 16 bits: log-probabilities then differ by
-        # 5e-3 between batch shapes, against 3e-4 without (tests/test_llama_cpp.py). Quantized
-        # values cannot do without it.
+        # On a processor, flash attention sums values in 16 bits, which makes results depend on the
+        # batch's shape several times as much (benchmarks/speed/noise.py). Quantized values cannot
+        # do without it.
         plain = not devices and kv_type in ("f32", "f16", "bf16")
         self._flash = False if flash_attention is None and plain else flash_attention
         self._cell_bytes = int(gguf.cache_bytes_per_token * KV_BYTES[kv_type] / 2)
