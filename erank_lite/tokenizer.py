@@ -7,7 +7,7 @@ would be read differently from the published model.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -195,6 +195,47 @@ class Tokenizer:
             text: i for text, i in vocabulary.items() if i not in self.added
         }
         return HFTokenizer.from_str(json.dumps(description))
+
+
+def family_of(description: Mapping[str, Any]) -> str:
+    """Return the name by which GGUF files know how a tokenizer prepares text.
+
+    Args:
+        description: a tokenizer.json, as `tokenizers` writes it.
+
+    Raises:
+        ModelError: it is not byte-level BPE, or prepares text as no family known here does.
+    """
+    model = description["model"]
+    plain = not any(
+        model.get(key)
+        for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
+    )
+    if model["type"] != "BPE" or not plain:
+        raise ModelError("it is not byte-level BPE; ERank models are Qwen3 models, which are")
+    normalizer = description["normalizer"]
+    found = (
+        _without_offsets(description["pre_tokenizer"]),
+        normalizer if normalizer is None else normalizer["type"],
+        model.get("ignore_merges", False),
+    )
+    for name, family in _FAMILIES.items():
+        backend = HFTokenizer(models.BPE())
+        backend.pre_tokenizer = _pre_tokenizer(family)
+        steps = _without_offsets(json.loads(backend.to_str())["pre_tokenizer"])
+        if found == (steps, "NFC" if family.nfc else None, family.whole_words):
+            return name
+    raise ModelError(
+        "it prepares text in a way that is not known here; known are those of "
+        f"{', '.join(sorted(_FAMILIES))}"
+    )
+
+
+def _without_offsets(steps: Any) -> Any:
+    """Leave out of a pre-tokenizer's description what changes no token."""
+    if isinstance(steps, dict):
+        return {k: _without_offsets(v) for k, v in steps.items() if k != "trim_offsets"}
+    return [_without_offsets(s) for s in steps] if isinstance(steps, list) else steps
 
 
 def clean(text: str) -> str:

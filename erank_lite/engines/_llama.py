@@ -166,6 +166,7 @@ class Context:
         threads: int,
         kv_type: str,
         flash_attention: bool | None,
+        outputs: int | None = None,
     ) -> None:
         """Reserve the memory.
 
@@ -178,6 +179,7 @@ class Context:
             threads: for the part that runs on the processor.
             kv_type: type of the keys and values, such as "f16" or "q8_0".
             flash_attention: use it or not; None lets llama.cpp decide.
+            outputs: the most rows of one `decode` whose logits are wanted; None means `sequences`.
 
         Raises:
             ModelError: there is not enough memory, or the options do not go together.
@@ -188,7 +190,7 @@ class Context:
         params.n_batch = batch
         params.n_ubatch = micro_batch
         params.n_seq_max = sequences
-        params.n_outputs_max = sequences
+        params.n_outputs_max = outputs or sequences
         params.n_threads = params.n_threads_batch = threads
         params.kv_unified = False
         params.no_perf = True

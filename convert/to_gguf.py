@@ -1,0 +1,362 @@
+"""A checkpoint as a GGUF file, without torch and with little memory.
+
+The file is written beside its place, checked, and only then given its name, so that whatever
+carries the name is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import gguf
+import numpy as np
+from filelock import FileLock, Timeout
+from gguf import GGMLQuantizationType
+
+from erank_lite.convert import provenance
+from erank_lite.convert.architectures import Architecture, TensorPlan
+from erank_lite.convert.checkpoint import Checkpoint, StoredTensor
+from erank_lite.convert.needs import Needs, estimate
+from erank_lite.convert.quantize import planned_size, quantize
+from erank_lite.convert.tensor_data import PIECE, converted, nbytes
+from erank_lite.convert.verify import verify
+from erank_lite.convert.vocabulary import Vocabulary
+from erank_lite.engines._llama_setup import usable_cores
+from erank_lite.errors import InputError, ModelError
+from erank_lite.gguf_file import GGUFFile
+
+DIRECT = ("F32", "F16", "BF16", "Q8_0")
+# By falling size; the last few need an importance matrix, which llama.cpp tells.
+QUANTIZED = (
+    "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0", "IQ4_NL",
+    "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S", "IQ3_M", "IQ3_S", "IQ3_XS", "Q2_K", "IQ3_XXS",
+    "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S",
+)  # fmt: skip
+TYPES = (*DIRECT, *QUANTIZED)
+_ALIGNMENT = gguf.GGUF_DEFAULT_ALIGNMENT
+_ALMOST_NONE = 32 << 20  # free bytes, below which a failure is the disk's
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how many bytes of it, and of how many."""
+
+
+def check_type(kind: str) -> str:
+    """Return the name of a GGUF type as llama.cpp spells it.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    name = kind.upper().replace("-", "_")
+    if name not in TYPES:
+        close = difflib.get_close_matches(name, TYPES, 3) or TYPES
+        raise InputError(f"there is no GGUF type {kind!r}; types are: {', '.join(close)}")
+    return name
+
+
+def convert_gguf(
+    source: Path,
+    out: Path,
+    kind: str,
+    *,
+    force: bool = False,
+    threads: int | None = None,
+    announce: Callable[[Needs], None] = lambda needs: None,
+    progress: Progress = lambda stage, done, total: None,
+) -> None:
+    """Convert the checkpoint in the folder `source` to the GGUF file `out`.
+
+    Args:
+        source: a folder as Transformers 4 or 5 writes it, with safetensors.
+        out: the file to make.
+        kind: one of `TYPES`.
+        force: replace a file that is there.
+        threads: None means the physical cores that this process may use.
+        announce: called once, with what the conversion takes, before it starts.
+        progress: called as it goes on.
+
+    Raises:
+        InputError: an option, or the place of the output, cannot be used.
+        ModelError: the checkpoint cannot be converted, the disk is full, or the result does not
+            pass its check.
+    """
+    kind = check_type(kind)
+    _check_place(out, force)
+    checkpoint = Checkpoint.open(source)
+    architecture = Architecture.of(checkpoint.config, "lm_head.weight" in checkpoint.tensors)
+    _match(checkpoint, architecture)
+    vocabulary = Vocabulary(checkpoint, architecture.tensors[0].shape[0])
+    conversion = _Conversion(checkpoint, architecture, vocabulary, kind, threads or usable_cores())
+    try:
+        with _claimed(out) as (first, second):
+            conversion.run(first, second, announce, progress)
+            os.replace(second if conversion.quantizes else first, out)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _disk_full(out) from None
+        where = error.filename or out
+        raise ModelError(f"{where} cannot be read or written: {error.strerror}") from None
+
+
+class _Conversion:
+    """One checkpoint on its way to one file."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        architecture: Architecture,
+        vocabulary: Vocabulary,
+        kind: str,
+        threads: int,
+    ) -> None:
+        self.checkpoint, self.architecture, self.vocabulary = checkpoint, architecture, vocabulary
+        self.kind, self.threads = kind, threads
+        self.quantizes = kind not in DIRECT
+        matrices = {
+            checkpoint.tensors[t.source].dtype for t in architecture.tensors if len(t.shape) > 1
+        }
+        lossless = matrices.pop() if len(matrices) == 1 else "F32"
+        # What is written from the checkpoint: the type asked for, or what llama.cpp quantizes.
+        self.written = GGMLQuantizationType[lossless if self.quantizes else kind]
+
+    def run(
+        self,
+        first: Path,
+        second: Path,
+        announce: Callable[[Needs], None],
+        progress: Progress,
+    ) -> None:
+        """Write the file to `first`, and from there, where it is quantized, to `second`."""
+        free = shutil.disk_usage(first.parent).free
+        start = self._write_header(first)
+        needs = self._needs(first, second, start)
+        if needs.disk > free:
+            raise ModelError(
+                f"{first.parent} has {free / 1e9:.1f} GB free, but the conversion takes "
+                f"{needs.disk / 1e9:.1f} GB ({needs.size / 1e9:.1f} GB for the file itself): make "
+                "room, or choose a smaller type or another disk"
+            )
+        announce(needs)
+        self._write_tensors(first, start, progress)
+        result = first
+        if self.quantizes:
+            self._quantize(first, second, progress)
+            result = second
+            first.unlink()
+        progress("checking", 0, 1)
+        verify(result, self.vocabulary.tokenizer, [t.name for t in self.architecture.tensors])
+        with result.open("rb") as file:
+            os.fsync(file.fileno())
+        progress("checking", 1, 1)
+
+    def _type_of(self, plan: TensorPlan) -> GGMLQuantizationType:
+        # llama.cpp computes norms in 32 bits. Rows that are no whole number of blocks stay F16.
+        if len(plan.shape) == 1:
+            return GGMLQuantizationType.F32
+        if plan.shape[-1] % gguf.GGML_QUANT_SIZES[self.written][0]:
+            return GGMLQuantizationType.F16
+        return self.written
+
+    def _write_header(self, path: Path) -> int:
+        """Write all but the tensors' data; return where that begins."""
+        writer = gguf.GGUFWriter(path, self.architecture.name)
+        for plan in self.architecture.tensors:
+            kind = self._type_of(plan)
+            writer.add_tensor_info(
+                plan.name, plan.shape, np.dtype(np.float32), nbytes(plan.shape, kind), kind
+            )
+        factors = self.architecture.rope_factors
+        if factors is not None:
+            writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
+        provenance.write(writer, self.checkpoint.path, self.kind)
+        self.architecture.write(writer)
+        whole = self.written is GGMLQuantizationType.F32
+        writer.add_file_type(gguf.LlamaFileType[("ALL_" if whole else "MOSTLY_") + self.written.name])
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        self.vocabulary.write(writer)
+        writer.add_array("erank_lite.end_token_ids", self.vocabulary.end_ids)
+        most = self.checkpoint.generation.get("max_new_tokens")
+        if type(most) is int and most > 0:
+            writer.add_uint32("erank_lite.max_new_tokens", most)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        writer.close()
+        return _padded(path.stat().st_size)
+
+    def _needs(self, first: Path, second: Path, start: int) -> Needs:
+        """Say what is needed; leave `first` with room for its data, none of which is there."""
+        tensors = self.architecture.tensors
+        size = start + sum(_padded(nbytes(t.shape, self._type_of(t))) for t in tensors)
+        if self.architecture.rope_factors is not None:
+            size += _padded(self.architecture.rope_factors.nbytes)
+        quantized_to = None
+        if self.quantizes:
+            os.truncate(first, size)
+            planned = planned_size(first, self.kind)
+            kind = _main_type(self.kind)
+            quantized_to = (kind, start + planned + _ALIGNMENT * len(tensors))
+        stored = self.checkpoint.tensors
+        largest = max((stored[t.source] for t in tensors), key=lambda t: t.size)
+        return estimate(
+            largest,
+            sum(int(np.prod(t.shape)) for t in tensors),
+            (self.written, size),
+            quantized_to,
+            second,
+            self.threads,
+        )
+
+    def _write_tensors(self, path: Path, start: int, progress: Progress) -> None:
+        stored = self.checkpoint.tensors
+        plans = self.architecture.tensors
+        total = sum(stored[p.source].size for p in plans)
+        done = 0
+        with path.open("r+b", buffering=0) as file, ThreadPoolExecutor(self.threads) as pool:
+            file.truncate(start)
+            file.seek(start)
+            for plan in plans:
+                pieces = converted(
+                    stored[plan.source], plan.heads, self._type_of(plan), pool, self.threads + 1
+                )
+                for size, piece in pieces:
+                    _write_all(file, memoryview(piece).cast("B"))
+                    done += size
+                    progress("writing", done, total)
+                file.seek(_padded(file.tell()))
+            if self.architecture.rope_factors is not None:
+                _write_all(file, memoryview(self.architecture.rope_factors).cast("B"))
+            file.truncate(_padded(file.tell()))
+
+    def _quantize(self, first: Path, second: Path, progress: Progress) -> None:
+        sizes = {t.name: t.size for t in GGUFFile.read(first).tensors}
+        total = sum(sizes.values())
+        done = current = 0
+        try:
+            with contextlib.closing(quantize(first, second, self.kind, self.threads)) as names:
+                for name in names:
+                    done, current = done + current, sizes[name]
+                    progress("quantizing", done, total)
+        except ModelError:
+            if shutil.disk_usage(second.parent).free < _ALMOST_NONE:
+                raise _disk_full(second) from None
+            raise
+        progress("quantizing", total, total)
+
+
+def _main_type(kind: str) -> GGMLQuantizationType:
+    """Return the type of most tensors in a file of type `kind`, near enough to time it."""
+    name = kind.removesuffix("_M").removesuffix("_L").removesuffix("_S")
+    for candidate in (kind, name, f"{name}_S"):
+        if candidate in GGMLQuantizationType.__members__:
+            return GGMLQuantizationType[candidate]
+    return GGMLQuantizationType.IQ3_S  # IQ3_XS is made of IQ3_S and IQ3_XXS
+
+
+def _padded(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+def _write_all(file: io.FileIO, data: memoryview) -> None:
+    # A disk that is filling up takes a part first, and says so only when asked again.
+    while data:
+        data = data[file.write(data) :]
+
+
+def _disk_full(path: Path) -> ModelError:
+    return ModelError(
+        f"the disk of {path.parent} is full, or a limit on file sizes is reached: nothing is left "
+        "of the conversion; make room and start it again"
+    )
+
+
+def _check_place(out: Path, force: bool) -> None:
+    if out.suffix != ".gguf":
+        raise InputError(f"the output must be a .gguf file, not {out}")
+    if out.is_dir() or (out.exists() and not out.is_file()):
+        raise InputError(f"{out} is not a file: give the name of the file to make")
+    if not out.parent.is_dir():
+        raise InputError(f"there is no folder {out.parent}: make it first")
+    if out.exists() and not force:
+        raise InputError(f"{out} is already there: --force replaces it, or give another name")
+    if not os.access(out.parent, os.W_OK):
+        raise InputError(f"{out.parent} may not be written to: give a place of your own")
+
+
+def _match(checkpoint: Checkpoint, architecture: Architecture) -> None:
+    """Check that the checkpoint holds the architecture's tensors, in their shapes, and no other.
+
+    Raises:
+        ModelError: it does not.
+    """
+    stored = dict(checkpoint.tensors)
+    for plan in architecture.tensors:
+        tensor = stored.pop(plan.source, None)
+        if tensor is None:
+            raise ModelError(
+                f"{checkpoint.path} lacks the tensor {plan.source}, which config.json calls for: "
+                "they are not of one checkpoint, or a shard is missing"
+            )
+        if tensor.shape != plan.shape:
+            raise ModelError(
+                f"{tensor.file}: tensor {plan.source} has shape {list(tensor.shape)}, config.json "
+                f"calls for {list(plan.shape)}"
+            )
+    head = stored.pop("lm_head.weight", None)
+    if head is not None and not _same_data(head, checkpoint.tensors["model.embed_tokens.weight"]):
+        raise ModelError(
+            f"{checkpoint.path} holds an lm_head.weight of its own, but config.json ties it to the "
+            "embedding: set tie_word_embeddings to what was trained"
+        )
+    # Transformers 3 saved the frequencies of the rotation, which config.json gives too.
+    extra = [name for name in stored if not name.endswith("rotary_emb.inv_freq")]
+    if extra:
+        raise ModelError(
+            f"{stored[extra[0]].file} holds a tensor {extra[0]} ({len(extra)} such in all) that a "
+            f"{architecture.name} model of this config.json does not have: the result would not "
+            "be the model that was trained"
+        )
+
+
+def _same_data(a: StoredTensor, b: StoredTensor) -> bool:
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    with a.file.open("rb") as one, b.file.open("rb") as other:
+        one.seek(a.offset)
+        other.seek(b.offset)
+        for at in range(0, a.size, PIECE):
+            length = min(PIECE, a.size - at)
+            if one.read(length) != other.read(length):
+                return False
+    return True
+
+
+@contextlib.contextmanager
+def _claimed(out: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield two names beside `out` to write to; what is left under them in the end is removed.
+
+    Raises:
+        InputError: another process is writing `out`.
+    """
+    lock_file = out.with_name(f"{out.name}.lock")
+    try:
+        lock = FileLock(lock_file, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"another process is making {out}: wait for it") from None
+    partials = (out.with_name(f"{out.name}.partial"), out.with_name(f"{out.name}.quantized.partial"))
+    try:
+        yield partials
+    finally:
+        for path in partials:
+            path.unlink(missing_ok=True)
+        lock_file.unlink(missing_ok=True)
+        lock.release()

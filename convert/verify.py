@@ -1,0 +1,104 @@
+"""The check of a converted file before it gets its name: it opens, reads text as the checkpoint
+does, and computes."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from erank_lite.convert import child
+from erank_lite.engines._llama_setup import chat_template, check_model
+from erank_lite.errors import ModelError
+from erank_lite.gguf_file import GGUFFile
+from erank_lite.prompt import PromptCore
+from erank_lite.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+# What tokenizers differ about: case, digits, contractions, white space, composed and decomposed
+# letters, scripts, emoji, code, and markers.
+_TEXTS = (
+    "The capital of France is Paris; it's home to 2,102,650 people (2023), isn't it?",
+    "I've been THERE, you'RE sure? 'Twas we'll, she'd 'em 3 33 333 3333 33333.3..3...",
+    "  two spaces, a\ttab,\r\na line\n\n\n and \u00a0 a trailing   ",
+    "caf\u00e9 cafe\u0301 \u1e69 s\u0323\u0307 \uac00 \u1100\u1161 \ufb01 \u212b \u00c5 A\u030a",
+    "我想在apple工作1314151天～ 日本語のテキスト 한국어 텍스트 ไทย हिन्दी کتاب العربية עברית",
+    "Привет, мир! Ελληνικά, Türkçe ığüşöç, Việt Nam, ½ ² ٣ Ⅳ",
+    "🚀 👩\u200d👩\u200d👧 🏳️\u200d🌈 \U0001f468\U0001f3fd e\u0301\u0302 \u200b\ufeff\x00\x07",
+    "def f(x: int) -> str:\n    return f'{x!r:>10}'  # a comment\n\n\nclass A: pass\n",
+    'SELECT * FROM t WHERE a<>"b" AND c>=1e-9; <html>&amp;</html> \\frac{a}{b} $$x^2$$',
+    "<think>put your thinking here</think><answer>Only allows an integer here</answer>",
+    "=====-----_____.....!!!!!?????  #@%^&*()[]{}|\\/~`",
+)
+_QUERY, _DOCUMENT = "What is the capital of France?", "Paris is the capital of France."
+# A model that was trained predicts the fixed words of a prompt far better than chance; one whose
+# weights are in disorder does not, whatever else looks right.
+_CHANCE = 0.75
+_READ = 64  # tokens at the prompt's end, all of them fixed words, whose probability is looked at
+
+
+def verify(path: Path, source: Tokenizer, tensors: Sequence[str]) -> None:
+    """Check the converted file `path`.
+
+    Args:
+        path: of the file.
+        source: the checkpoint's tokenizer.
+        tensors: names that the file must have.
+
+    Raises:
+        ModelError: it does not open, reads text in another way, or computes no numbers.
+    """
+    gguf = GGUFFile.read(path)
+    check_model(gguf)
+    missing = set(tensors) - {t.name for t in gguf.tensors}
+    if missing:
+        raise ModelError(f"the converted file lacks {min(missing)}: nothing was kept of it")
+    rebuilt = Tokenizer.from_gguf(gguf)
+    for text in (*_TEXTS, *(f"a {added} b" for added in source.added.values())):
+        ours, theirs = rebuilt.encode_trusted(text), source.encode_trusted(text)
+        if ours != theirs:
+            raise ModelError(
+                f"the tokenizer cannot be carried over: {text!r} gives {list(theirs)[:20]} in the "
+                f"checkpoint and {list(ours)[:20]} in the GGUF"
+            )
+    prompt = PromptCore(rebuilt, chat_template(gguf)).query(_QUERY).document(_DOCUMENT).ids
+    arguments = {"path": str(path), "ids": prompt}
+    surprise = next(m["surprise"] for m in child.run(__name__, arguments))
+    size = len(gguf.metadata["tokenizer.ggml.tokens"])
+    if surprise > _CHANCE * math.log(size):
+        _log.warning(
+            "the model predicts text hardly better than chance (%.1f nats a token, chance is %.1f):"
+            " either it was never trained, or the checkpoint is damaged",
+            surprise,
+            math.log(size),
+        )
+
+
+def _work(send: Callable[[dict[str, Any]], None], path: str, ids: list[int]) -> None:
+    import numpy as np
+
+    from erank_lite.engines._llama import Batch, Context, Model
+    from erank_lite.engines._llama_setup import usable_cores
+
+    # Weights stay mapped from the file, so that a file larger than the memory is read once and no
+    # more is needed.
+    model = Model(Path(path), 0, None, None, repack=False)
+    n, read = len(ids), min(len(ids), _READ)
+    context = Context(model, 1, n, n, n, usable_cores(), "f16", False, outputs=read)
+    code = context.decode(Batch(ids, list(range(n)), [0] * n, [0] * (n - read) + [1] * read))
+    if code:
+        raise ModelError(f"llama.cpp cannot read a prompt with the converted file (code {code})")
+    surprise = 0.0
+    for row, following in zip(context.logits(read), ids[n - read + 1 :], strict=False):
+        top = row.max()
+        surprise += top + np.log(np.exp(row - top, dtype=np.float64).sum()) - row[following]
+    if not np.isfinite(surprise):
+        raise ModelError("the converted file computes infinite numbers: nothing was kept of it")
+    send({"surprise": float(surprise / (read - 1))})
+
+
+if __name__ == "__main__":
+    child.serve(_work)
