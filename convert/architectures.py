@@ -105,7 +105,9 @@ class Architecture:
             raise ModelError(f"config.json: head_dim must be an even number, not {head_dim!r}")
         name = _NAMES[kind]
         tied = config.get("tie_word_embeddings")
-        tensors = [TensorPlan("model.embed_tokens.weight", "token_embd.weight", (vocabulary, width))]
+        tensors = [
+            TensorPlan("model.embed_tokens.weight", "token_embd.weight", (vocabulary, width))
+        ]
         for i in range(layers):
             tensors += _layer(i, name, width, ffn, heads, kv_heads, head_dim)
         tensors.append(TensorPlan("model.norm.weight", "output_norm.weight", (width,)))

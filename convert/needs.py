@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGMLQuantizationType
-
 from erank_lite.convert.checkpoint import DTYPES, StoredTensor
 from erank_lite.convert.quantize import BUFFER
 from erank_lite.convert.tensor_data import PIECE, converted, quantized
+from gguf import GGMLQuantizationType
 
 _TRIAL = 8 * PIECE  # bytes that are read, converted and written to learn the machine's pace
 _ROWS = (256, 2560)  # numbers that are quantized for the same purpose
@@ -91,7 +90,7 @@ def _seconds_a_byte(trial: Path, pieces: list[npt.NDArray[Any]]) -> float:
     try:
         with trial.open("wb") as file:
             for piece in pieces:
-                file.write(memoryview(piece).cast("B"))
+                file.write(piece.data.cast("B"))
             file.flush()
             os.fsync(file.fileno())
     finally:

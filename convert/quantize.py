@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import gguf
-
 from erank_lite.convert import child
+
 from erank_lite.errors import ModelError
 
 BUFFER = 256 << 20  # the most bytes of a tensor's rows that are in memory at once
@@ -29,13 +29,13 @@ def planned_size(source: Path, kind: str) -> int:
         ModelError: the type needs an importance matrix, or llama.cpp refuses.
     """
     arguments = {"source": str(source), "out": None, "kind": kind}
-    sizes = [m["size"] for m in child.run(__name__, arguments) if "size" in m]
+    sizes: list[float] = [m["size"] for m in child.run(__name__, arguments) if "size" in m]
     if not sizes:
         raise ModelError(f"llama.cpp does not say how large {source} would be as {kind}")
     return math.ceil(sizes[-1] * (1 << 20))
 
 
-def quantize(source: Path, out: Path, kind: str, threads: int) -> Iterator[str]:
+def quantize(source: Path, out: Path, kind: str, threads: int) -> Generator[str]:
     """Write `source` as `kind` to `out`; yield the name of each tensor when its turn comes.
 
     Closing the iterator stops the work.
@@ -50,7 +50,11 @@ def quantize(source: Path, out: Path, kind: str, threads: int) -> Iterator[str]:
 
 
 def _work(
-    send: Callable[[dict[str, Any]], None], source: str, out: str | None, kind: str, threads: int = 1
+    send: Callable[[dict[str, Any]], None],
+    source: str,
+    out: str | None,
+    kind: str,
+    threads: int = 1,
 ) -> None:
     import llama_cpp.llama_cpp as lib
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from erank_lite.convert.checkpoint import DTYPES, StoredTensor
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from erank_lite.convert.checkpoint import DTYPES, StoredTensor
 from erank_lite.errors import ModelError
 
 PIECE = 8 << 20  # bytes of the source that are taken at once
@@ -36,7 +36,11 @@ def nbytes(shape: tuple[int, ...], kind: GGMLQuantizationType) -> int:
 
 
 def converted(
-    tensor: StoredTensor, heads: int, kind: GGMLQuantizationType, pool: ThreadPoolExecutor, ahead: int
+    tensor: StoredTensor,
+    heads: int,
+    kind: GGMLQuantizationType,
+    pool: ThreadPoolExecutor,
+    ahead: int,
 ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """Yield a tensor's data in `kind`, in order, with the bytes of the source each piece took.
 
@@ -74,7 +78,7 @@ def _pieces(tensor: StoredTensor, heads: int) -> Iterator[npt.NDArray[Any]]:
         file.seek(tensor.offset)
         for start in range(0, rows, step):
             piece = np.empty((min(step, rows - start), length), view)
-            target = memoryview(piece).cast("B")
+            target = piece.data.cast("B")
             at = 0
             while at < len(target):
                 read = file.readinto(target[at:])

@@ -18,9 +18,6 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from filelock import FileLock, Timeout
-from gguf import GGMLQuantizationType
-
 from erank_lite.convert import provenance
 from erank_lite.convert.architectures import Architecture, TensorPlan
 from erank_lite.convert.checkpoint import Checkpoint, StoredTensor
@@ -29,6 +26,9 @@ from erank_lite.convert.quantize import planned_size, quantize
 from erank_lite.convert.tensor_data import PIECE, converted, nbytes
 from erank_lite.convert.verify import verify
 from erank_lite.convert.vocabulary import Vocabulary
+from filelock import FileLock, Timeout
+from gguf import GGMLQuantizationType
+
 from erank_lite.engines._llama_setup import usable_cores
 from erank_lite.errors import InputError, ModelError
 from erank_lite.gguf_file import GGUFFile
@@ -175,11 +175,15 @@ class _Conversion:
             )
         factors = self.architecture.rope_factors
         if factors is not None:
-            writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
+            writer.add_tensor_info(
+                "rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes
+            )
         provenance.write(writer, self.checkpoint.path, self.kind)
         self.architecture.write(writer)
         whole = self.written is GGMLQuantizationType.F32
-        writer.add_file_type(gguf.LlamaFileType[("ALL_" if whole else "MOSTLY_") + self.written.name])
+        writer.add_file_type(
+            gguf.LlamaFileType[("ALL_" if whole else "MOSTLY_") + self.written.name]
+        )
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         self.vocabulary.write(writer)
         writer.add_array("erank_lite.end_token_ids", self.vocabulary.end_ids)
@@ -228,12 +232,12 @@ class _Conversion:
                     stored[plan.source], plan.heads, self._type_of(plan), pool, self.threads + 1
                 )
                 for size, piece in pieces:
-                    _write_all(file, memoryview(piece).cast("B"))
+                    _write_all(file, piece.data.cast("B"))
                     done += size
                     progress("writing", done, total)
                 file.seek(_padded(file.tell()))
             if self.architecture.rope_factors is not None:
-                _write_all(file, memoryview(self.architecture.rope_factors).cast("B"))
+                _write_all(file, self.architecture.rope_factors.data.cast("B"))
             file.truncate(_padded(file.tell()))
 
     def _quantize(self, first: Path, second: Path, progress: Progress) -> None:
@@ -352,7 +356,10 @@ def _claimed(out: Path) -> Iterator[tuple[Path, Path]]:
         lock.acquire()
     except Timeout:
         raise InputError(f"another process is making {out}: wait for it") from None
-    partials = (out.with_name(f"{out.name}.partial"), out.with_name(f"{out.name}.quantized.partial"))
+    partials = (
+        out.with_name(f"{out.name}.partial"),
+        out.with_name(f"{out.name}.quantized.partial"),
+    )
     try:
         yield partials
     finally:

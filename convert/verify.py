@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from erank_lite.convert import child
+
 from erank_lite.engines._llama_setup import chat_template, check_model
 from erank_lite.errors import ModelError
 from erank_lite.gguf_file import GGUFFile
@@ -25,7 +26,7 @@ _TEXTS = (
     "I've been THERE, you'RE sure? 'Twas we'll, she'd 'em 3 33 333 3333 33333.3..3...",
     "  two spaces, a\ttab,\r\na line\n\n\n and \u00a0 a trailing   ",
     "caf\u00e9 cafe\u0301 \u1e69 s\u0323\u0307 \uac00 \u1100\u1161 \ufb01 \u212b \u00c5 A\u030a",
-    "我想在apple工作1314151天～ 日本語のテキスト 한국어 텍스트 ไทย हिन्दी کتاب العربية עברית",
+    "我想在apple工作1314151天 日本語のテキスト 한국어 텍스트 ไทย हिन्दी کتاب العربية עברית",
     "Привет, мир! Ελληνικά, Türkçe ığüşöç, Việt Nam, ½ ² ٣ Ⅳ",
     "🚀 👩\u200d👩\u200d👧 🏳️\u200d🌈 \U0001f468\U0001f3fd e\u0301\u0302 \u200b\ufeff\x00\x07",
     "def f(x: int) -> str:\n    return f'{x!r:>10}'  # a comment\n\n\nclass A: pass\n",

@@ -14,6 +14,7 @@ from typing import Any
 from erank_lite.engines import engine_class
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
+from erank_lite.models import model_file
 from erank_lite.prompt import PromptCore, QueryPrompts
 from erank_lite.score_vocabulary import ScoreVocabulary
 from erank_lite.scoring import MAX_NEW_TOKENS, ScoreReader, parse_thinking
@@ -39,8 +40,9 @@ class Reranker:
         """Load `model`.
 
         Args:
-            model: path of a GGUF file, or an engine that is already there (it is then the
-                caller's to close).
+            model: a GGUF file, a checkpoint folder, or a name on the Hugging Face hub (see
+                `erank_lite.models.model_file`; what is missing is downloaded and converted, once),
+                or an engine that is already there (it is then the caller's to close).
             engine: name of the engine that is to run the file.
             thinking: "full" (reasoning as long as the model likes, up to the published limit), a
                 budget in tokens, after which the answer is asked for, or "none".
@@ -60,8 +62,9 @@ class Reranker:
                 raise InputError(f"{', '.join(options)}: options belong to the engine given")
             self.engine = model
         else:
+            path = model_file(model)
             try:
-                self.engine = engine_class(engine)(Path(model), **options)  # type: ignore[call-arg]
+                self.engine = engine_class(engine)(path, **options)  # type: ignore[call-arg]
             except TypeError as error:
                 if "unexpected keyword" not in str(error):
                     raise

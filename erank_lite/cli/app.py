@@ -85,7 +85,15 @@ def rerank(
             show_default=False,
         ),
     ],
-    model: Annotated[Path, typer.Option(help="GGUF file of an ERank model.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="GGUF file, checkpoint folder, or name on the Hugging Face hub such as "
+            "Alibaba-NLP/ERank-4B, with :TYPE (Q4_K_M if there is none) and @REVISION if wanted; "
+            "downloaded and converted once, then kept.",
+            show_default=False,
+        ),
+    ],
     query: Annotated[str, typer.Option(help="What to look for.", show_default=False)],
     instruction: Annotated[
         Optional[str],  # noqa: UP045
@@ -206,3 +214,70 @@ def inspect(
 
     with _output():
         run(file, as_json)
+
+
+convert = typer.Typer(help="Make a file that runs here out of a checkpoint.", no_args_is_help=True)
+app.add_typer(convert, name="convert")
+
+
+@convert.command(epilog=EXIT_CODES)
+def gguf(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC",
+            help="Checkpoint folder, or a name on the Hugging Face hub.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The .gguf file to make.", show_default=False)
+    ],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--type",
+            help="F32, F16, BF16, Q8_0, or one of llama.cpp's smaller types such as Q6_K, Q5_K_M, "
+            "Q4_K_M, IQ4_XS, Q3_K_M, Q2_K.",
+        ),
+    ] = "Q4_K_M",
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
+    threads: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, max=1024, help="Processor threads.", show_default="physical cores"),
+    ] = None,
+) -> None:
+    """Convert a checkpoint to a GGUF file for llama.cpp."""
+    from erank_lite.cli.convert import run
+
+    with _output():
+        run(source, out, kind, force, threads)
+
+
+cache = typer.Typer(help="What is kept of downloads and conversions.", no_args_is_help=True)
+app.add_typer(cache, name="cache")
+
+
+@cache.command("list")
+def cache_list(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """List what is kept."""
+    from erank_lite.cli.cache import show
+
+    with _output():
+        show(as_json)
+
+
+@cache.command("clear")
+def cache_clear(
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="One model, as the list names it.", show_default="all"),
+    ] = None,
+) -> None:
+    """Remove what is kept; it is brought again when it is needed."""
+    from erank_lite.cli.cache import remove
+
+    with _output():
+        remove(name)

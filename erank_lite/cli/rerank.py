@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -27,11 +26,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from erank_lite.cli.convert import shown_progress
 from erank_lite.cli.documents import Record, content_of, read_documents
 from erank_lite.cli.terminal import printable
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
 from erank_lite.fusion import hybrid_scores
+from erank_lite.models import model_file
 from erank_lite.prompt import instruction_text
 from erank_lite.reranker import Reranker, ranked
 from erank_lite.scoring import parse_thinking
@@ -54,7 +55,7 @@ class Display:
 
 def run(
     sources: Sequence[str],
-    model: Path,
+    model: str,
     query: str,
     instruction: str | None,
     truncate_length: int | None,
@@ -78,7 +79,9 @@ def run(
     docs = [record | {"content": content_of(record)} for record in records]
     results: list[dict[str, Any]] = []
     interrupted = False
-    with Reranker(model, **options) as reranker:
+    with shown_progress() as progress:
+        path = model_file(model, progress)
+    with Reranker(path, **options) as reranker:
         start = time.monotonic()
         try:
             with _progress(reranker.engine) as progress:

@@ -1,0 +1,232 @@
+"""Files from the Hugging Face hub: resumed where they broke off, and checked by their digests.
+
+huggingface_hub finds and transfers them. Its own cache is read but not written: since version 2 a
+download that was stopped begins again there, which for files of 5 GB on a home connection is an
+hour lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from erank_lite.errors import ModelError
+
+_log = logging.getLogger(__name__)
+_READ = 16 << 20
+
+
+class HubUnreachable(ModelError):
+    """The hub does not answer, or may not be asked (HF_HUB_OFFLINE)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file of a repository: its size in bytes, and its SHA-256 or, if small, its git id."""
+
+    name: str
+    size: int
+    sha256: str | None
+    git_id: str | None
+
+
+def listing(repository: str, revision: str | None) -> tuple[str, dict[str, RemoteFile]]:
+    """Return the commit that `revision` (None: main) means, and the files of the repository there.
+
+    Raises:
+        HubUnreachable: the hub does not answer.
+        ModelError: there is no such repository or revision, or it may not be read.
+    """
+    from huggingface_hub import HfApi
+
+    with _explained(repository, revision):
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+    files = {}
+    for entry in info.siblings or ():
+        sha256 = entry.lfs.sha256 if entry.lfs else None
+        files[entry.rfilename] = RemoteFile(
+            entry.rfilename, entry.size or 0, sha256, entry.blob_id if sha256 is None else None
+        )
+    if info.sha is None:
+        raise ModelError(f"the hub does not say which commit of {repository} it has")
+    return info.sha, files
+
+
+def download(
+    repository: str,
+    commit: str,
+    files: list[RemoteFile],
+    folder: Path,
+    progress: Callable[[str, int, int], None],
+) -> None:
+    """Bring `files` into `folder`, in their order; those that are there already are kept.
+
+    Args:
+        repository: its name.
+        commit: of the repository.
+        files: what to bring; their names are relative to `folder`.
+        folder: made where it is missing.
+        progress: called with "downloading", and bytes done and in all.
+
+    Raises:
+        HubUnreachable: the hub does not answer; what was brought is kept, and goes on next time.
+        ModelError: a file is not what the hub says it is, the disk is too small, or a file may not
+            be read.
+    """
+    total = sum(file.size for file in files)
+    missing = [file for file in files if not (folder / file.name).is_file()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        begun = sum(_size(_partial(folder / file.name)) for file in missing)
+        needed = sum(file.size for file in missing) - begun
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise ModelError(
+                f"{repository} takes {needed / 1e9:.1f} GB more on the disk of {folder}, which has "
+                f"{free / 1e9:.1f} GB free: make room, or name another place by ERANK_LITE_CACHE"
+            )
+        done = total - sum(file.size for file in missing)
+        for file in missing:
+            before = done
+
+            def report(size: int, before: int = before) -> None:
+                progress("downloading", before + size, total)
+
+            _fetch(repository, commit, file, folder / file.name, report)
+            done += file.size
+    except OSError as error:
+        if isinstance(error, _http_error()):
+            raise
+        raise ModelError(f"{folder} cannot be written: {error.strerror or error}") from None
+
+
+def _fetch(
+    repository: str, commit: str, file: RemoteFile, target: Path, report: Callable[[int], None]
+) -> None:
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(target)
+    begun = _size(partial)
+    if begun > file.size:
+        partial.unlink()
+        begun = 0
+    url = hf_hub_url(repository, file.name, revision=commit)
+    with _explained(repository, commit, file.name), _Reporting(partial, report) as stream:
+        stream.seek(begun)
+        http_get(
+            url,
+            stream,
+            resume_size=begun,
+            headers=build_hf_headers(),
+            expected_size=file.size,
+        )
+        os.fsync(stream.fileno())
+    if _digest(partial, file) not in (file.sha256, file.git_id):
+        partial.unlink()
+        raise ModelError(
+            f"{file.name} of {repository} arrived damaged (its digest is not the hub's) and was "
+            "removed: start again; if it happens again, something between here and the hub "
+            "changes the files"
+        )
+    partial.replace(target)
+
+
+class _Reporting(io.FileIO):
+    """A file that reports its length as it grows."""
+
+    def __init__(self, path: Path, report: Callable[[int], None]) -> None:
+        super().__init__(path, "r+b" if path.exists() else "w+b")
+        self._report = report
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        while view:
+            view = view[super().write(view) :]
+        self._report(self.tell())
+        return len(data)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _digest(path: Path, file: RemoteFile) -> str:
+    digest = hashlib.sha256()
+    if file.sha256 is None:  # git's own: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
+        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as stream:
+        while data := stream.read(_READ):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _http_error() -> type[Exception]:
+    """Return the base of the transport's errors: which library that is differs by version."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    base: type[Exception] = HfHubHTTPError.__bases__[0]
+    return base
+
+
+@contextlib.contextmanager
+def _explained(repository: str, revision: str | None, file: str | None = None) -> Iterator[None]:
+    """Turn the library's errors into one line each; keep its progress bars out of ours."""
+    from huggingface_hub import constants, errors, utils
+
+    hidden = utils.are_progress_bars_disabled()
+    if not hidden:
+        utils.disable_progress_bars()
+    what = f"{file} of {repository}" if file else repository
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise ModelError(
+            f"{repository} is given only to those who accept its terms: do so on its page on "
+            f"{constants.ENDPOINT}, and set HF_TOKEN to a token of yours"
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise ModelError(f"{repository} has no revision {revision!r}") from None
+    except errors.EntryNotFoundError:
+        raise ModelError(f"the hub has no {what} (revision {revision or 'main'})") from None
+    except errors.RepositoryNotFoundError:
+        raise ModelError(
+            f"there is no file or folder {repository} here, and no such model on the hub that may "
+            "be read: check the spelling; for a private model set HF_TOKEN"
+        ) from None
+    except errors.HFValidationError as error:
+        raise ModelError(f"{repository} cannot be a name on the hub: {error}") from None
+    except errors.HfHubHTTPError as error:
+        code = error.response.status_code
+        if code in (401, 403):
+            raise ModelError(
+                f"the hub refuses {what} (HTTP {code}): check HF_TOKEN, or run hf auth login"
+            ) from None
+        raise HubUnreachable(f"the hub cannot serve {what} now (HTTP {code})") from None
+    except errors.OfflineModeIsEnabled:
+        raise HubUnreachable("HF_HUB_OFFLINE keeps the hub from being asked") from None
+    except _http_error() as error:
+        detail = str(error) or type(error).__name__
+        raise HubUnreachable(f"the hub ({constants.ENDPOINT}) does not answer: {detail}") from None
+    except OSError as error:
+        # The library's own complaint about a body of another length than announced has no errno.
+        if error.errno is not None:
+            raise
+        raise HubUnreachable(f"the transfer of {what} broke off") from None
+    finally:
+        if not hidden:
+            utils.enable_progress_bars()
