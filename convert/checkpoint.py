@@ -68,9 +68,9 @@ class Checkpoint:
             raise ModelError(f"there is no folder {path}")
         if not (path / "config.json").is_file():
             adapter = (path / "adapter_config.json").is_file()
-            hint = "it is a LoRA adapter: merge it into its base model first" if adapter else ""
             raise ModelError(
-                f"{path} is not a checkpoint: it has no config.json" + hint and f"; {hint}"
+                f"{path} is not a checkpoint: it has no config.json"
+                + ("; it is a LoRA adapter: merge it into its base model first" * adapter)
             )
         config = read_json(path / "config.json")
         method = (config.get("quantization_config") or {}).get("quant_method", "unknown method")

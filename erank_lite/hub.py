@@ -51,6 +51,8 @@ def listing(repository: str, revision: str | None) -> tuple[str, dict[str, Remot
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
     files = {}
     for entry in info.siblings or ():
+        if ".." in entry.rfilename.split("/") or entry.rfilename.startswith("/"):
+            continue  # no file of a repository lies outside of it
         sha256 = entry.lfs.sha256 if entry.lfs else None
         files[entry.rfilename] = RemoteFile(
             entry.rfilename, entry.size or 0, sha256, entry.blob_id if sha256 is None else None

@@ -292,10 +292,10 @@ def _saying_what_is_missing(wanted: HubName) -> Iterator[None]:
         files = f"{wanted.repository} {wanted.file or ''}".strip()
         revision = f" --revision {wanted.revision}" if wanted.revision else ""
         raise ModelError(
-            f"{error}; {wanted.repository} is not on this machine yet, or not all of it. What "
-            "arrived is kept: run the command again when the hub can be reached, or, where it can, "
-            f"run hf download {files}{revision} --local-dir FOLDER, and give that "
-            f"{'file' if wanted.file else 'folder'} here"
+            f"{wanted.repository} is no file or folder here, and of the model of that name not all "
+            f"has been downloaded yet: {error}. What arrived is kept: try again when the hub can "
+            f"be reached, or, where it can, run hf download {files}{revision} --local-dir FOLDER, "
+            f"and give that {'file' if wanted.file else 'folder'} here"
         ) from None
 
 
