@@ -16,7 +16,7 @@ from erank_lite.convert.quantize import BUFFER
 from erank_lite.convert.tensor_data import PIECE, converted, quantized
 from gguf import GGMLQuantizationType
 
-_TRIAL = 8 * PIECE  # bytes that are read, converted and written to learn the machine's pace
+_TRIAL = 64 << 20  # bytes that are read, converted and written to learn the machine's pace
 _ROWS = (256, 2560)  # numbers that are quantized for the same purpose
 # Memory, measured with benchmarks/convert: the tokenizer and Python, and a piece's copies on its
 # way from the file to the type that is written.

@@ -20,7 +20,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from erank_lite.errors import ModelError
 
-PIECE = 8 << 20  # bytes of the source that are taken at once
+PIECE = 1 << 20  # bytes of the source that are taken at once: few enough to stay in the cache
 # Each type's integer view, and the bits of its exponent: all ones means infinite or not a number.
 _BITS: dict[str, tuple[npt.DTypeLike, int]] = {
     "BF16": (np.uint16, 0x7F80),
@@ -55,6 +55,11 @@ def converted(
         ModelError: a number is not finite, or too large for `kind`.
         OSError: the file cannot be read.
     """
+    if kind.name == tensor.dtype:
+        # A copy is bound by memory: handed to another thread, it would leave the cache on the way.
+        for piece in _pieces(tensor, heads):
+            yield piece.nbytes, _convert(piece, tensor, kind)
+        return
     waiting: deque[tuple[int, Future[npt.NDArray[Any]]]] = deque()
     for piece in _pieces(tensor, heads):
         waiting.append((piece.nbytes, pool.submit(_convert, piece, tensor, kind)))

@@ -38,7 +38,7 @@ _QUERY, _DOCUMENT = "What is the capital of France?", "Paris is the capital of F
 # A model that was trained predicts the fixed words of a prompt far better than chance; one whose
 # weights are in disorder does not, whatever else looks right.
 _CHANCE = 0.75
-_READ = 64  # tokens at the prompt's end, all of them fixed words, whose probability is looked at
+_READ = 64  # tokens of the prompt, the fixed words of its beginning
 
 
 def verify(path: Path, source: Tokenizer, tensors: Sequence[str]) -> None:
@@ -66,7 +66,7 @@ def verify(path: Path, source: Tokenizer, tensors: Sequence[str]) -> None:
                 f"checkpoint and {list(ours)[:20]} in the GGUF"
             )
     prompt = PromptCore(rebuilt, chat_template(gguf)).query(_QUERY).document(_DOCUMENT).ids
-    arguments = {"path": str(path), "ids": prompt}
+    arguments = {"path": str(path), "ids": prompt[:_READ]}
     surprise = next(m["surprise"] for m in child.run(__name__, arguments))
     size = len(gguf.metadata["tokenizer.ggml.tokens"])
     if surprise > _CHANCE * math.log(size):
@@ -87,18 +87,18 @@ def _work(send: Callable[[dict[str, Any]], None], path: str, ids: list[int]) -> 
     # Weights stay mapped from the file, so that a file larger than the memory is read once and no
     # more is needed.
     model = Model(Path(path), 0, None, None, repack=False)
-    n, read = len(ids), min(len(ids), _READ)
-    context = Context(model, 1, n, n, n, usable_cores(), "f16", False, outputs=read)
-    code = context.decode(Batch(ids, list(range(n)), [0] * n, [0] * (n - read) + [1] * read))
+    n = len(ids)
+    context = Context(model, 1, n, n, n, usable_cores(), "f16", False, outputs=n)
+    code = context.decode(Batch(ids, list(range(n)), [0] * n, [1] * n))
     if code:
         raise ModelError(f"llama.cpp cannot read a prompt with the converted file (code {code})")
     surprise = 0.0
-    for row, following in zip(context.logits(read), ids[n - read + 1 :], strict=False):
+    for row, following in zip(context.logits(n), ids[1:], strict=False):
         top = row.max()
         surprise += top + np.log(np.exp(row - top, dtype=np.float64).sum()) - row[following]
     if not np.isfinite(surprise):
         raise ModelError("the converted file computes infinite numbers: nothing was kept of it")
-    send({"surprise": float(surprise / (read - 1))})
+    send({"surprise": float(surprise / (n - 1))})
 
 
 if __name__ == "__main__":

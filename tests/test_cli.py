@@ -396,7 +396,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path) -> Path:
         ("cls.gguf", "classifier or embedding"),
         ("bare.gguf", "no chat template"),
         ("missing.gguf", "there is no file"),
-        ("", "is a folder"),
+        ("", "it has no config.json"),
     ],
 )
 def test_a_model_that_cannot_be_used(models: Path, cats: Path, name: str, says: str):
