@@ -18,7 +18,7 @@ import pytest
 from conftest import ADDED, write_gguf
 from test_gguf_file import QWEN, gguf_bytes
 
-COMMAND = [sys.executable, "-c", "from erank_lite.cli import main; main()"]
+COMMAND = [str(Path(sys.executable).with_name("erank-lite"))]
 OURS = {
     "rank", "index", "score", "probability", "rank_score", "forced", "truncated", "failure",
 }  # fmt: skip

@@ -18,8 +18,7 @@ from test_cli import is_a_clear_line, rows, run
 
 from erank_lite.gguf_file import GGUFFile
 
-ASK = "import sys; from erank_lite.cli import main; from erank_lite.models import model_file;"
-PRINT = f"{ASK} print(model_file(sys.argv[1]))"
+PRINT = "import sys; from erank_lite.models import model_file; print(model_file(sys.argv[1]))"
 NOISE = np.random.default_rng(0).bytes(24_000_000)
 
 
@@ -40,7 +39,9 @@ def ask(name: str, hub: Hub | None, cache: Path, **more: str) -> subprocess.Comp
     """Ask for a model's file, without reading it."""
     command = [sys.executable, "-c", PRINT, name]
     surroundings = environment(hub, cache, **more)
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, env=surroundings)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=90, env=surroundings, cwd=cache
+    )
 
 
 def path_of(done: subprocess.CompletedProcess[str]) -> Path:
@@ -89,7 +90,7 @@ def test_a_killed_download_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> Non
     command = [sys.executable, "-c", PRINT, "owner/tiny:Q8_0"]
     surroundings = environment(hub, tmp_path)
     surroundings["HF_HUB_DOWNLOAD_TIMEOUT"] = "60"
-    first = subprocess.Popen(command, env=surroundings, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(command, env=surroundings, stderr=subprocess.DEVNULL, cwd=tmp_path)
     partial = tmp_path / f"hub/models--owner--tiny/snapshots/{COMMIT}/a-Q8_0.gguf.partial"
     for _ in range(300):
         if partial.is_file() and partial.stat().st_size > 0:
@@ -163,7 +164,7 @@ def test_a_checkpoint_is_converted_once_by_two_processes(hub: Hub, tmp_path: Pat
     both = [
         subprocess.Popen(
             command, env=environment(hub, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True,
+            text=True, cwd=tmp_path,
         )
         for _ in range(2)
     ]  # fmt: skip
