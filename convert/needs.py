@@ -82,6 +82,7 @@ def estimate(
         quantized(rows, kind)
         seconds += (time.perf_counter() - start) / rows.size * weights / threads + writing * size
         disk, memory = disk + size, max(memory, _FIXED + BUFFER)
+    seconds += writing * size  # the result is read once more when it is checked
     return Needs(size, disk, memory, seconds)
 
 

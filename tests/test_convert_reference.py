@@ -18,6 +18,7 @@ from typing import Any
 
 import llama_cpp
 import pytest
+from checkpoints import write_checkpoint
 from erank_lite.convert.to_gguf import QUANTIZED, convert_gguf
 from test_convert import keys_of, tensors_of
 
@@ -188,26 +189,27 @@ def test_quantized_files_are_llama_quantizes(qwen: Callable[..., Path], tmp_path
     program = tool("LLAMA_QUANTIZE", "llama-quantize")
     package = Path(llama_cpp.__file__).parent / "lib"
     libraries = os.environ.get("LLAMA_CPP_LIB_PATH", str(package))
-    source = qwen(True, "5GB")
-    whole = tmp_path / "whole.gguf"
-    convert_gguf(source, whole, "BF16")
+    small = write_checkpoint(tmp_path / "small", width=256, ffn=512)
+    jobs = [(qwen(True, "5GB"), ("Q4_K_M",)), (small, QUANTIZED)]
     compared = 0
-    for kind in QUANTIZED:
-        ours, theirs = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
-        done = subprocess.run(
-            [program, whole, theirs, kind], capture_output=True, text=True, timeout=300,
-            env=os.environ | {"LD_LIBRARY_PATH": libraries},
-        )  # fmt: skip
-        try:
-            convert_gguf(source, ours, kind, force=True)
-        except ModelError as error:
-            assert "importance matrix" in str(error) and done.returncode != 0
-            continue
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert tensors_of(ours) == tensors_of(theirs), kind
-        a, b = keys_of(ours), keys_of(theirs)
-        assert {key for key in a | b if a.get(key) != b.get(key)} == {"erank_lite.type"}
-        compared += 1
+    whole, ours, theirs = (tmp_path / f"{name}.gguf" for name in ("whole", "ours", "theirs"))
+    for source, kinds in jobs:
+        convert_gguf(source, whole, "BF16", force=True)
+        for kind in kinds:
+            done = subprocess.run(
+                [program, whole, theirs, kind], capture_output=True, text=True, timeout=300,
+                env=os.environ | {"LD_LIBRARY_PATH": libraries},
+            )  # fmt: skip
+            try:
+                convert_gguf(source, ours, kind, force=True)
+            except ModelError as error:
+                assert "importance matrix" in str(error) and done.returncode != 0
+                continue
+            assert done.returncode == 0, done.stderr[-2000:]
+            assert tensors_of(ours) == tensors_of(theirs), kind
+            a, b = keys_of(ours), keys_of(theirs)
+            assert {key for key in a | b if a.get(key) != b.get(key)} == {"erank_lite.type"}
+            compared += 1
     assert compared >= 15
 
 

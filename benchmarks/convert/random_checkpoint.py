@@ -59,6 +59,9 @@ def main() -> None:
     parser.add_argument(
         "--tokenizer", type=Path, required=True, help="folder of Qwen3's tokenizer.json"
     )
+    parser.add_argument(
+        "--sparse", action="store_true", help="leave the weights out: zeros that take no room"
+    )
     arguments = parser.parse_args()
     folder: Path = arguments.folder
     folder.mkdir(parents=True)
@@ -104,13 +107,16 @@ def main() -> None:
     for i, shapes in enumerate(shards):
         file = f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
         index |= dict.fromkeys(shapes, file)
-        _write(folder / file, shapes, block, draw)
+        _write(folder / file, shapes, None if arguments.sparse else block, draw)
     text = json.dumps({"metadata": {}, "weight_map": index})
     (folder / "model.safetensors.index.json").write_text(text)
 
 
 def _write(
-    path: Path, shapes: dict[str, tuple[int, ...]], block: np.ndarray, draw: np.random.Generator
+    path: Path,
+    shapes: dict[str, tuple[int, ...]],
+    block: np.ndarray | None,
+    draw: np.random.Generator,
 ) -> None:
     header, at = {}, 0
     for name, shape in shapes.items():
@@ -120,6 +126,9 @@ def _write(
     text = json.dumps(header).encode()
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
+        if block is None:
+            file.truncate(8 + len(text) + at)
+            return
         for shape in shapes.values():
             left = int(np.prod(shape))
             while left:
