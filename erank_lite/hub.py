@@ -10,18 +10,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from erank_lite.errors import ModelError
 
-_log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
 _READ = 16 << 20
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class HubUnreachable(ModelError):
@@ -49,17 +52,24 @@ def listing(repository: str, revision: str | None) -> tuple[str, dict[str, Remot
 
     with _explained(repository, revision):
         info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+        files = _files(info)
+        if info.sha is None or not _COMMIT.fullmatch(info.sha):
+            raise ValueError("no commit")
+        return info.sha, files
+
+
+def _files(info: ModelInfo) -> dict[str, RemoteFile]:
     files = {}
     for entry in info.siblings or ():
         if ".." in entry.rfilename.split("/") or entry.rfilename.startswith("/"):
             continue  # no file of a repository lies outside of it
         sha256 = entry.lfs.sha256 if entry.lfs else None
+        if not isinstance(entry.size, int | None):
+            raise TypeError("no size")
         files[entry.rfilename] = RemoteFile(
             entry.rfilename, entry.size or 0, sha256, entry.blob_id if sha256 is None else None
         )
-    if info.sha is None:
-        raise ModelError(f"the hub does not say which commit of {repository} it has")
-    return info.sha, files
+    return files
 
 
 def download(
@@ -224,6 +234,10 @@ def _explained(repository: str, revision: str | None, file: str | None = None) -
     except _http_error() as error:
         detail = str(error) or type(error).__name__
         raise HubUnreachable(f"the hub ({constants.ENDPOINT}) does not answer: {detail}") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ModelError(
+            f"{constants.ENDPOINT} answers what no hub answers: check HF_ENDPOINT"
+        ) from None
     except OSError as error:
         # The library's own complaint about a body of another length than announced has no errno.
         if error.errno is not None:

@@ -30,6 +30,7 @@ class Hub:
         cut: name → bytes after which the connection is cut, each once.
         hold: while it is set, no more than `HELD` bytes of a file are sent.
         status: what every request is answered with, or None.
+        answer: the body that every question about the repository gets, or None.
         requests: (method, path, Range header) in order.
     """
 
@@ -41,6 +42,7 @@ class Hub:
     cut: dict[str, int] = field(default_factory=dict)
     hold: threading.Event = field(default_factory=threading.Event)
     status: int | None = None
+    answer: bytes | None = None
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     url: str = ""
 
@@ -96,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
         if api:
             if hub.gated:
                 return self._error(403, "GatedRepo")
-            return self._send(json.dumps(hub.info()).encode(), body)
+            return self._send(hub.answer or json.dumps(hub.info()).encode(), body)
         name = file[3]
         if name not in hub.files:
             return self._error(404, "EntryNotFound")

@@ -152,6 +152,12 @@ def test_offline_says_how_to_bring_it(tmp_path: Path) -> None:
         assert "hf download owner/tiny --revision v1 --local-dir FOLDER" in line
 
 
+@pytest.mark.parametrize("answer", ["<html>", "[]", "{}", '{"id": "o/m", "sha": "../x"}'])
+def test_an_endpoint_that_is_no_hub(tmp_path: Path, answer: str) -> None:
+    with serving(Hub({}, answer=answer.encode())) as server:
+        assert "answers what no hub answers" in refusal(server, tmp_path, "owner/tiny:Q8_0")
+
+
 def test_names_in_a_repository_cannot_leave_it(hub: Hub, tmp_path: Path) -> None:
     hub.files = {"../../../a-Q8_0.gguf": NOISE, "config.json": b"{}"}
     assert "no checkpoint" in refusal(hub, tmp_path / "cache", "owner/tiny:Q8_0")
