@@ -21,6 +21,10 @@ from erank_lite.errors import ModelError
 _NAMES = {"Qwen3ForCausalLM": "qwen3", "LlamaForCausalLM": "llama"}
 
 
+_MOST, _MOST_LAYERS = 2**31 - 1, 1000
+_SMALLEST, _LARGEST = 1e-30, 1e30
+
+
 @dataclass(frozen=True, slots=True)
 class TensorPlan:
     """One tensor: its name in the checkpoint and in the GGUF, and its shape (rows first).
@@ -76,7 +80,7 @@ class Architecture:
                 lacks a number.
         """
         found = config.get("architectures")
-        kind = found[0] if isinstance(found, list) and found else None
+        kind = str(found[0]) if isinstance(found, list) and found else None
         if kind not in _NAMES:
             classifier = "Classification" in str(kind)
             raise ModelError(
@@ -105,6 +109,10 @@ class Architecture:
             raise ModelError(f"config.json: head_dim must be an even number, not {head_dim!r}")
         name = _NAMES[kind]
         tied = config.get("tie_word_embeddings")
+        if not isinstance(tied, bool | None):
+            raise ModelError(
+                f"config.json: tie_word_embeddings must be true or false, not {tied!r}"
+            )
         tensors = [
             TensorPlan("model.embed_tokens.weight", "token_embd.weight", (vocabulary, width))
         ]
@@ -178,12 +186,14 @@ def _layer(
 
 def _refuse_unsupported(config: Mapping[str, Any]) -> None:
     """Refuse what llama.cpp's graph of these architectures would silently leave out."""
-    layer_types = set(config.get("layer_types") or ())
+    layer_types = config.get("layer_types") or []
+    if not isinstance(layer_types, list):
+        raise ModelError(f"config.json: layer_types must be a list, not {layer_types!r}")
     for found, what in (
         (config.get("attention_bias"), "attention_bias"),
         (config.get("mlp_bias"), "mlp_bias"),
         (config.get("use_sliding_window"), "use_sliding_window"),
-        (layer_types - {"full_attention"}, f"layer_types {sorted(map(str, layer_types))}"),
+        (any(t != "full_attention" for t in layer_types), f"layer_types {layer_types[:3]}"),
         (config.get("partial_rotary_factor", 1.0) != 1.0, "partial_rotary_factor"),
         (config.get("hidden_act", "silu") != "silu", f"hidden_act {config.get('hidden_act')!r}"),
     ):
@@ -198,8 +208,8 @@ def _rope(config: Mapping[str, Any], name: str) -> Rope:
     # Transformers 5 keeps all in rope_parameters; 4 has rope_theta beside rope_scaling, whose kind
     # is `type` in older files.
     parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(parameters, dict):
-        raise ModelError("config.json: the RoPE parameters are not an object")
+    if not isinstance(parameters, dict) or any(isinstance(v, dict) for v in parameters.values()):
+        raise ModelError("config.json: the RoPE parameters are not those of one kind of attention")
     theta = _number({"rope_theta": config.get("rope_theta")} | parameters, "rope_theta")
     kind = parameters.get("rope_type", parameters.get("type")) or "default"
     supported = ("default", "linear", "yarn") + (("llama3",) if name == "llama" else ())
@@ -211,13 +221,13 @@ def _rope(config: Mapping[str, Any], name: str) -> Rope:
     factor = 1.0
     if kind != "default":
         longest = _count(config, "max_position_embeddings")
+        if not {"factor", "original_max_position_embeddings"} & parameters.keys():
+            raise ModelError(f"config.json: RoPE scaling of type {kind} needs a factor")
         original = parameters.get("original_max_position_embeddings") or longest
         parameters = {**parameters, "original_max_position_embeddings": original}
         if parameters.get("factor") is None:
             parameters["factor"] = longest / _count(parameters, "original_max_position_embeddings")
         factor = _number(parameters, "factor")
-        if factor <= 0:
-            raise ModelError(f"config.json: the RoPE scaling factor must be positive, not {factor}")
     if kind == "yarn":
         # llama.cpp always multiplies by this, whatever the file says.
         given = parameters.get("attention_factor")
@@ -252,13 +262,15 @@ def _llama3_factors(rope: Rope, head_dim: int) -> npt.NDArray[np.float32]:
 
 def _count(values: Mapping[str, Any], key: str) -> int:
     value = values.get(key)
-    if type(value) is not int or value < 1:
-        raise ModelError(f"config.json: {key} must be a positive integer, not {value!r}")
+    most = _MOST_LAYERS if key == "num_hidden_layers" else _MOST
+    if type(value) is not int or not 1 <= value <= most:
+        raise ModelError(f"config.json: {key} must be an integer from 1 to {most}, not {value!r}")
     return value
 
 
 def _number(values: Mapping[str, Any], key: str) -> float:
-    value = values.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ModelError(f"config.json: {key} must be a number, not {value!r}")
+    value: Any = values.get(key)
+    # GGUF keeps 32 bits of it; none of these numbers may be zero or negative.
+    if type(value) not in (int, float) or not _SMALLEST <= value <= _LARGEST:
+        raise ModelError(f"config.json: {key} must be a positive number, not {value!r}")
     return float(value)

@@ -73,8 +73,9 @@ class Checkpoint:
                 + ("; it is a LoRA adapter: merge it into its base model first" * adapter)
             )
         config = read_json(path / "config.json")
-        method = (config.get("quantization_config") or {}).get("quant_method", "unknown method")
-        if config.get("quantization_config") or (path / "quantize_config.json").is_file():
+        quantization = config.get("quantization_config")
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else "?"
+        if quantization or (path / "quantize_config.json").is_file():
             raise ModelError(
                 f"{path} is quantized already ({method}): quantizing twice loses quality; give "
                 "the BF16 checkpoint that it was made from"

@@ -69,7 +69,7 @@ def _writable(value: Any, kind: str) -> bool:
         )
     if "str" in kind:
         return isinstance(value, str)
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) in (int, float) and abs(value) < 2**31
 
 
 def _name_by(metadata: gguf.Metadata, name: str, parameters: int) -> None:

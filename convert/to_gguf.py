@@ -24,7 +24,7 @@ from erank_lite.convert.checkpoint import Checkpoint, StoredTensor
 from erank_lite.convert.needs import Needs, estimate
 from erank_lite.convert.quantize import planned_size, quantize
 from erank_lite.convert.tensor_data import PIECE, converted, nbytes
-from erank_lite.convert.verify import verify
+from erank_lite.convert.verify import check_tokenizer, check_whole
 from erank_lite.convert.vocabulary import Vocabulary
 from filelock import FileLock, Timeout
 from gguf import GGMLQuantizationType
@@ -34,13 +34,16 @@ from erank_lite.errors import InputError, ModelError
 from erank_lite.gguf_file import GGUFFile
 
 DIRECT = ("F32", "F16", "BF16", "Q8_0")
-# By falling size; the last few need an importance matrix, which llama.cpp tells.
+# By falling size.
 QUANTIZED = (
     "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0", "IQ4_NL",
-    "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S", "IQ3_M", "IQ3_S", "IQ3_XS", "Q2_K", "IQ3_XXS",
-    "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S",
+    "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S", "IQ3_M", "IQ3_S", "Q2_K",
 )  # fmt: skip
-TYPES = (*DIRECT, *QUANTIZED)
+# These cannot be made without an importance matrix; llama.cpp says so itself.
+NEED_MATRIX = (
+    "IQ3_XS", "IQ3_XXS", "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S",
+)  # fmt: skip
+TYPES = (*DIRECT, *QUANTIZED, *NEED_MATRIX)
 _ALIGNMENT = gguf.GGUF_DEFAULT_ALIGNMENT
 _ALMOST_NONE = 32 << 20  # free bytes, below which a failure is the disk's
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -57,7 +60,8 @@ def check_type(kind: str) -> str:
     """
     name = kind.upper().replace("-", "_")
     if name not in TYPES:
-        close = difflib.get_close_matches(name, TYPES, 3) or TYPES
+        usual = (*DIRECT, *QUANTIZED)
+        close = difflib.get_close_matches(name, usual, 3) or usual
         raise InputError(f"there is no GGUF type {kind!r}; types are: {', '.join(close)}")
     return name
 
@@ -89,6 +93,8 @@ def convert_gguf(
             pass its check.
     """
     kind = check_type(kind)
+    if out.is_symlink():
+        out = out.resolve()  # the file that it names is made, and the link stays
     _check_place(out, force)
     checkpoint = Checkpoint.open(source)
     architecture = Architecture.of(checkpoint.config, "lm_head.weight" in checkpoint.tensors)
@@ -152,7 +158,7 @@ class _Conversion:
             result = second
             first.unlink()
         progress("checking", 0, 1)
-        verify(result, self.vocabulary.tokenizer, [t.name for t in self.architecture.tensors])
+        check_whole(result, [t.name for t in self.architecture.tensors])
         with result.open("rb") as file:
             os.fsync(file.fileno())
         progress("checking", 1, 1)
@@ -202,9 +208,12 @@ class _Conversion:
         size = start + sum(_padded(nbytes(t.shape, self._type_of(t))) for t in tensors)
         if self.architecture.rope_factors is not None:
             size += _padded(self.architecture.rope_factors.nbytes)
+        # Room that takes none yet: with it the file can be opened, to see what its header is worth
+        # before any tensor is written.
+        os.truncate(first, size)
+        check_tokenizer(first, self.vocabulary.tokenizer)
         quantized_to = None
         if self.quantizes:
-            os.truncate(first, size)
             planned = planned_size(first, self.kind)
             kind = _main_type(self.kind)
             quantized_to = (kind, start + planned + _ALIGNMENT * len(tensors))

@@ -41,23 +41,21 @@ _CHANCE = 0.75
 _READ = 64  # tokens of the prompt, the fixed words of its beginning
 
 
-def verify(path: Path, source: Tokenizer, tensors: Sequence[str]) -> None:
-    """Check the converted file `path`.
+def check_tokenizer(path: Path, source: Tokenizer) -> None:
+    """Check that a GGUF file, of which the header is enough, reads text as the checkpoint does.
 
     Args:
         path: of the file.
         source: the checkpoint's tokenizer.
-        tensors: names that the file must have.
 
     Raises:
-        ModelError: it does not open, reads text in another way, or computes no numbers.
+        ModelError: it does not.
     """
-    gguf = GGUFFile.read(path)
-    check_model(gguf)
-    missing = set(tensors) - {t.name for t in gguf.tensors}
-    if missing:
-        raise ModelError(f"the converted file lacks {min(missing)}: nothing was kept of it")
-    rebuilt = Tokenizer.from_gguf(gguf)
+    try:
+        rebuilt = Tokenizer.from_gguf(GGUFFile.read(path))
+    except ModelError as error:
+        reason = " ".join(str(error.__context__ or error).split())
+        raise ModelError(f"the checkpoint's tokenizer is damaged: {reason}") from None
     for text in (*_TEXTS, *(f"a {added} b" for added in source.added.values())):
         ours, theirs = rebuilt.encode_trusted(text), source.encode_trusted(text)
         if ours != theirs:
@@ -65,6 +63,20 @@ def verify(path: Path, source: Tokenizer, tensors: Sequence[str]) -> None:
                 f"the tokenizer cannot be carried over: {text!r} gives {list(theirs)[:20]} in the "
                 f"checkpoint and {list(ours)[:20]} in the GGUF"
             )
+
+
+def check_whole(path: Path, tensors: Sequence[str]) -> None:
+    """Check that the converted file `path` opens, has `tensors`, and computes.
+
+    Raises:
+        ModelError: it does not.
+    """
+    gguf = GGUFFile.read(path)
+    check_model(gguf)
+    missing = set(tensors) - {t.name for t in gguf.tensors}
+    if missing:
+        raise ModelError(f"the converted file lacks {min(missing)}: nothing was kept of it")
+    rebuilt = Tokenizer.from_gguf(gguf)
     prompt = PromptCore(rebuilt, chat_template(gguf)).query(_QUERY).document(_DOCUMENT).ids
     arguments = {"path": str(path), "ids": prompt[:_READ]}
     surprise = next(m["surprise"] for m in child.run(__name__, arguments))
@@ -97,7 +109,10 @@ def _work(send: Callable[[dict[str, Any]], None], path: str, ids: list[int]) -> 
         top = row.max()
         surprise += top + np.log(np.exp(row - top, dtype=np.float64).sum()) - row[following]
     if not np.isfinite(surprise):
-        raise ModelError("the converted file computes infinite numbers: nothing was kept of it")
+        raise ModelError(
+            "the converted model computes infinite numbers, so the checkpoint or its config.json "
+            "is damaged; nothing was kept"
+        )
     send({"surprise": float(surprise / (n - 1))})
 
 

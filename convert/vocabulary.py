@@ -84,7 +84,10 @@ def _check_added(file: Path, added: list[dict[str, Any]], config: dict[str, Any]
                 f"{file} cannot be carried over: its added token {token['content']!r} is "
                 f"{flags[0]}, which GGUF cannot say"
             )
-    for key, entry in (config.get("added_tokens_decoder") or {}).items():
+    decoder = config.get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict):
+        raise ModelError("tokenizer_config.json: added_tokens_decoder must be an object")
+    for key, entry in decoder.items():
         content = entry.get("content") if isinstance(entry, dict) else None
         if not str(key).isdecimal() or by_id.get(int(key)) != content:
             raise ModelError(
@@ -143,6 +146,12 @@ def _template(path: Path, special: gguf.SpecialVocab) -> Any:
             template = file.read_text("utf-8")
         except (OSError, ValueError) as error:
             raise ModelError(f"{file} cannot be read: {error}") from None
+    named = template if isinstance(template, list) else []
+    if not isinstance(template, str | list) or not all(
+        isinstance(t, dict) and {type(t.get("name")), type(t.get("template"))} == {str}
+        for t in named
+    ):
+        template = None
     if not template:
         raise ModelError(
             f"{path} has no chat template (chat_template.jinja, or chat_template in "

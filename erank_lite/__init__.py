@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erank_lite.version import __version__
@@ -11,6 +12,12 @@ if TYPE_CHECKING:
     from erank_lite.errors import ErankLiteError, InputError, ModelError
     from erank_lite.fusion import hybrid_scores
     from erank_lite.reranker import Reranker, ranked
+
+# A Python that is started in a clone finds this folder before the installed package; the converter,
+# which belongs to it, lies beside it there.
+_clone = Path(__file__).parent.parent
+if (_clone / "convert" / "to_gguf.py").is_file():
+    __path__.append(str(_clone))
 
 __all__ = [
     "ErankLiteError",

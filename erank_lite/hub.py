@@ -234,9 +234,10 @@ def _explained(repository: str, revision: str | None, file: str | None = None) -
     except _http_error() as error:
         detail = str(error) or type(error).__name__
         raise HubUnreachable(f"the hub ({constants.ENDPOINT}) does not answer: {detail}") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ModelError(
-            f"{constants.ENDPOINT} answers what no hub answers: check HF_ENDPOINT"
+            f"{constants.ENDPOINT} answers what no hub answers: check HF_ENDPOINT and HF_TOKEN, "
+            "and whether a proxy or a log-in page stands between"
         ) from None
     except OSError as error:
         # The library's own complaint about a body of another length than announced has no errno.

@@ -85,9 +85,8 @@ def model_file(name: str | Path, progress: Progress = _quiet) -> Path:
         ModelError: there is nothing of this name, the hub cannot be reached and something is
             missing, or the checkpoint cannot be converted.
     """
-    path = Path(name)
-    if path.is_file():
-        return path
+    if _is(Path.is_file, name):
+        return Path(name)
     folder, kind = _folder_and_type(str(name))
     if folder is not None:
         return _from_folder(folder, kind or DEFAULT_TYPE, progress)
@@ -101,8 +100,10 @@ def checkpoint_folder(name: str | Path, progress: Progress = _quiet) -> Path:
         InputError: the name cannot be, or has a type or file in it.
         ModelError: as `model_file`.
     """
-    if Path(name).exists():
+    if _is(Path.exists, name):
         return Path(name)
+    if _folder_and_type(str(name))[0] is not None:
+        raise InputError(f"{name}: give the folder alone, and the type by itself")
     wanted = _parse(str(name))
     if wanted.type or wanted.file:
         raise InputError(f"{name}: a checkpoint is named without a type or a file")
@@ -115,12 +116,23 @@ def checkpoint_folder(name: str | Path, progress: Progress = _quiet) -> Path:
     return found
 
 
+def _is(kind: Callable[[Path], bool], name: str | Path) -> bool:
+    """Return whether there is something of this kind, such as `Path.is_file`, of that name."""
+    # An empty name would mean the current folder, which is hardly what a script meant.
+    if not str(name).strip():
+        raise InputError("the model's name is empty: give a file, a folder or OWNER/NAME")
+    try:
+        return kind(Path(name))
+    except (OSError, ValueError):  # longer than any name may be, or with characters of none
+        raise InputError(f"{str(name)[:60]!r}… cannot be the name of a model") from None
+
+
 def _folder_and_type(name: str) -> tuple[Path | None, str | None]:
     """Return the folder, if `name` means one, and the type after its colon."""
-    if Path(name).is_dir():
+    if _is(Path.is_dir, name):
         return Path(name), None
-    before, colon, kind = name.rpartition(":")
-    if colon and Path(before).is_dir():
+    before, _, kind = name.rpartition(":")
+    if before and Path(before).is_dir():
         return Path(before), _type(kind)
     return None, None
 
@@ -356,6 +368,8 @@ def _lock(path: Path) -> Iterator[None]:
     finally:
         file.unlink(missing_ok=True)
         lock.release()
+        with contextlib.suppress(OSError):  # nothing came of it
+            path.parent.rmdir()
 
 
 @dataclass(frozen=True)
@@ -369,9 +383,15 @@ class CachedFile:
 
 
 def cached() -> list[CachedFile]:
-    """Return all that is in the cache: checkpoints, GGUF files, and what was begun."""
+    """Return all that is in the cache: checkpoints, GGUF files, and what was begun.
+
+    Raises:
+        ModelError: the cache's folder is none.
+    """
     entries = []
     root = cache_folder()
+    if root.exists() and not root.is_dir():
+        raise ModelError(f"{root} is a file, not a folder for a cache: set ERANK_LITE_CACHE anew")
     for snapshot in sorted(root.glob("hub/models--*/snapshots/*")):
         name = snapshot.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
         what = f"download of {snapshot.name[:8]}"

@@ -137,6 +137,22 @@ def test_what_the_file_says_of_itself(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(keys)
 
 
+def test_the_file_that_a_link_names_is_made(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m")
+    (tmp_path / "link.gguf").symlink_to(tmp_path / "real.gguf")
+    convert_gguf(source, tmp_path / "link.gguf", "BF16")
+    assert (tmp_path / "link.gguf").is_symlink() and (tmp_path / "real.gguf").stat().st_size
+    with pytest.raises(InputError, match="--force replaces it"):
+        convert_gguf(source, tmp_path / "link.gguf", "BF16")
+
+
+def test_numbers_of_the_generation_that_gguf_cannot_hold(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m")
+    change_json("generation_config.json", lambda g: g.update(top_k=10**20, top_p=0.5))(source)
+    keys = keys_of(converted(source, "BF16"))
+    assert "general.sampling.top_k" not in keys and keys["general.sampling.top_p"] == 0.5
+
+
 def test_a_broken_model_card_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = write_checkpoint(tmp_path / "m")
     (source / "README.md").write_text("---\nlicense: [a, b]\ntags: {x: 1}\n---\n")
@@ -249,9 +265,23 @@ MISTAKES: list[tuple[str, Callable[[Path], Any]]] = [
     ("architecture is None", config(architectures=None)),
     ("quantized already \\(fp8\\)", config(quantization_config={"quant_method": "fp8"})),
     ("quantized already", written("quantize_config.json", b"{}")),
-    ("hidden_size must be a positive integer", config(hidden_size="64")),
-    ("rms_norm_eps must be a number", config(rms_norm_eps=None)),
-    ("rope_theta must be a number", config(rope_theta=None)),
+    ("hidden_size must be an integer from 1", config(hidden_size="64")),
+    ("num_hidden_layers must be an integer from 1 to 1000", config(num_hidden_layers=10**9)),
+    ("max_position_embeddings must be an integer", config(max_position_embeddings=10**20)),
+    ("rms_norm_eps must be a positive number", config(rms_norm_eps=None)),
+    ("rms_norm_eps must be a positive number", config(rms_norm_eps=-1)),
+    ("rms_norm_eps must be a positive number", config(rms_norm_eps=1e-320)),
+    ("rope_theta must be a positive number", config(rope_theta=None)),
+    ("rope_theta must be a positive number", config(rope_theta=1e300)),
+    ("not those of one kind", config(rope_parameters={"full": {"rope_theta": 1}})),
+    ("RoPE scaling of type yarn needs a factor", config(rope_scaling={"type": "yarn"})),
+    ("tie_word_embeddings must be true or false", config(tie_word_embeddings="no")),
+    ("layer_types must be a list", config(layer_types=5)),
+    ("quantized already", config(quantization_config=5)),
+    ("added_tokens_decoder must be an object", change_json(
+        "tokenizer_config.json", lambda t: t.update(added_tokens_decoder=5))),
+    ("the checkpoint's tokenizer is damaged", change_json(
+        "tokenizer.json", lambda t: t["model"].update(merges=[]))),
     ("RoPE scaling of type 'longrope'", config(rope_scaling={"rope_type": "longrope"})),
     ("a YaRN .* that llama.cpp does not compute", config(rope_scaling={
         "rope_type": "yarn", "factor": 4.0, "attention_factor": 2.0})),
@@ -281,6 +311,9 @@ MISTAKES: list[tuple[str, Callable[[Path], Any]]] = [
     ("lacks the tensor lm_head.weight", config(tie_word_embeddings=False)),
     ("has no tokenizer.json", lambda f: (f / "tokenizer.json").unlink()),
     ("cannot be read as a tokenizer", written("tokenizer.json", b"{}")),
+    ("architecture is \\['x'\\]", config(architectures=[["x"]])),
+    ("has no chat template", change_json("tokenizer_config.json", lambda t: t.update(
+        chat_template=[1]))),
     ("has no chat template", written("tokenizer_config.json", b"{}")),
     ("is lstrip, which GGUF cannot say", token(lstrip=True)),
     ("prepares text in a way that is not known", change_json(

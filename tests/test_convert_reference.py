@@ -19,7 +19,7 @@ from typing import Any
 import llama_cpp
 import pytest
 from checkpoints import write_checkpoint
-from erank_lite.convert.to_gguf import QUANTIZED, convert_gguf
+from erank_lite.convert.to_gguf import NEED_MATRIX, QUANTIZED, convert_gguf
 from test_convert import keys_of, tensors_of
 
 from erank_lite.errors import ModelError
@@ -190,7 +190,7 @@ def test_quantized_files_are_llama_quantizes(qwen: Callable[..., Path], tmp_path
     package = Path(llama_cpp.__file__).parent / "lib"
     libraries = os.environ.get("LLAMA_CPP_LIB_PATH", str(package))
     small = write_checkpoint(tmp_path / "small", width=256, ffn=512)
-    jobs = [(qwen(True, "5GB"), ("Q4_K_M",)), (small, QUANTIZED)]
+    jobs = [(qwen(True, "5GB"), ("Q4_K_M",)), (small, (*QUANTIZED, *NEED_MATRIX))]
     compared = 0
     whole, ours, theirs = (tmp_path / f"{name}.gguf" for name in ("whole", "ours", "theirs"))
     for source, kinds in jobs:

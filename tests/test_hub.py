@@ -152,6 +152,19 @@ def test_offline_says_how_to_bring_it(tmp_path: Path) -> None:
         assert "hf download owner/tiny --revision v1 --local-dir FOLDER" in line
 
 
+def test_names_that_cannot_be(tmp_path: Path) -> None:
+    for name in ("", " ", ":Q4_K_M", "a" * 5000):
+        line = refusal(None, tmp_path, name)
+        assert "name" in line or "no file or folder" in line
+    write_checkpoint(tmp_path / "m")
+    done = run("convert", "gguf", f"{tmp_path / 'm'}:Q6_K", tmp_path / "o.gguf")
+    assert "give the folder alone" in is_a_clear_line(done)
+    (tmp_path / "file").touch()
+    done = run("cache", "list", env=environment(None, tmp_path / "file"))
+    assert "is a file, not a folder" in is_a_clear_line(done)
+    assert not list(tmp_path.glob("hub/*"))
+
+
 @pytest.mark.parametrize("answer", ["<html>", "[]", "{}", '{"id": "o/m", "sha": "../x"}'])
 def test_an_endpoint_that_is_no_hub(tmp_path: Path, answer: str) -> None:
     with serving(Hub({}, answer=answer.encode())) as server:

@@ -16,7 +16,7 @@ from erank_lite.version import __version__
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 the input, an option or the model cannot be used; 2 the command line is "
-    "wrong; 3 not one document could be scored; 130 interrupted (what was finished is printed); "
+    "wrong; 3 not one document could be scored; 130 interrupted (rerank prints what was finished); "
     "141 the reader of the output went away."
 )
 

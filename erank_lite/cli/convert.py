@@ -34,11 +34,16 @@ def run(source: str, out: Path, kind: str, force: bool, threads: int | None) -> 
     check_type(kind)
     # Ended from outside, it tidies up as when it is interrupted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with shown_progress() as progress:
-        folder = checkpoint_folder(source, progress)
-        convert_gguf(
-            folder, out, kind, force=force, threads=threads, announce=_announce, progress=progress
-        )
+    try:
+        with shown_progress() as progress:
+            folder = checkpoint_folder(source, progress)
+            convert_gguf(
+                folder, out, kind, force=force, threads=threads, announce=_announce,
+                progress=progress,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        typer.echo("interrupted: nothing is left of the conversion", err=True)
+        raise
     typer.echo(f"{printable(str(out))}  {_amount(out.stat().st_size)}", err=True)
 
 
