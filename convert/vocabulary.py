@@ -53,7 +53,7 @@ class Vocabulary:
             raise ModelError(f"{file} cannot be carried over: {error}") from None
         _check_added(file, description["added_tokens"], checkpoint.tokenizer_config)
         self.tokens, self.kinds = _tokens(file, backend, size)
-        self._special = _special(checkpoint.path)
+        self._special = _special(checkpoint.path, size)
         self._bos = checkpoint.config.get("vocab_size") != _NO_BOS_SIZE
         self._prefix_space = checkpoint.tokenizer_config.get("add_prefix_space")
         self.template = _template(checkpoint.path, self._special)
@@ -122,13 +122,13 @@ def _tokens(file: Path, backend: HFTokenizer, size: int) -> tuple[list[str], lis
     return tokens, kinds
 
 
-def _special(path: Path) -> gguf.SpecialVocab:
+def _special(path: Path, size: int) -> gguf.SpecialVocab:
     """Read merges and special tokens; the package's own remarks are of no use to the user."""
     logger = logging.getLogger("gguf.vocab")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        special = gguf.SpecialVocab(path, load_merges=True)
+        special = gguf.SpecialVocab(path, load_merges=True, n_vocab=size)
     # Foreign JSON of any shape; the package checks little and raises whatever comes.
     except Exception as error:
         raise ModelError(f"{path}: the tokenizer's files cannot be read: {error}") from None
