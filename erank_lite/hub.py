@@ -115,8 +115,6 @@ def download(
             _fetch(repository, commit, file, folder / file.name, report)
             done += file.size
     except OSError as error:
-        if isinstance(error, _http_error()):
-            raise
         raise ModelError(f"{folder} cannot be written: {error.strerror or error}") from None
 
 
