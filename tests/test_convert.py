@@ -103,7 +103,6 @@ def test_both_generations_of_configurations_give_the_same_file(tmp_path: Path) -
         inline_template=False,
         rope_theta=None,
         torch_dtype=None,
-        dtype_=None,
         rope_parameters={"rope_type": "yarn", "rope_theta": 1000000, **yarn},
         layer_types=["full_attention"] * 2,
     )
