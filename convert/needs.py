@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gguf import GGMLQuantizationType
+
 from erank_lite.convert.checkpoint import DTYPES, StoredTensor
 from erank_lite.convert.quantize import BUFFER
 from erank_lite.convert.tensor_data import PIECE, converted, quantized
-from gguf import GGMLQuantizationType
 
 _TRIAL = 64 << 20  # bytes that are read, converted and written to learn the machine's pace
 _ROWS = (256, 2560)  # numbers that are quantized for the same purpose

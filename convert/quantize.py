@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-from erank_lite.convert import child
 
+from erank_lite.convert import child
 from erank_lite.errors import ModelError
 
 BUFFER = 256 << 20  # the most bytes of a tensor's rows that are in memory at once

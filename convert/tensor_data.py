@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from erank_lite.convert.checkpoint import DTYPES, StoredTensor
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from erank_lite.convert.checkpoint import DTYPES, StoredTensor
 from erank_lite.errors import ModelError
 
 PIECE = 1 << 20  # bytes of the source that are taken at once: few enough to stay in the cache

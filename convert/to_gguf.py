@@ -18,6 +18,9 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+from filelock import FileLock, Timeout
+from gguf import GGMLQuantizationType
+
 from erank_lite.convert import provenance
 from erank_lite.convert.architectures import Architecture, TensorPlan
 from erank_lite.convert.checkpoint import Checkpoint, StoredTensor
@@ -26,12 +29,10 @@ from erank_lite.convert.quantize import planned_size, quantize
 from erank_lite.convert.tensor_data import PIECE, converted, nbytes
 from erank_lite.convert.verify import check_tokenizer, check_whole
 from erank_lite.convert.vocabulary import Vocabulary
-from filelock import FileLock, Timeout
-from gguf import GGMLQuantizationType
-
 from erank_lite.engines._llama_setup import usable_cores
 from erank_lite.errors import InputError, ModelError
 from erank_lite.gguf_file import GGUFFile
+from erank_lite.types import Progress
 
 DIRECT = ("F32", "F16", "BF16", "Q8_0")
 # By falling size.
@@ -47,9 +48,6 @@ TYPES = (*DIRECT, *QUANTIZED, *NEED_MATRIX)
 _ALIGNMENT = gguf.GGUF_DEFAULT_ALIGNMENT
 _ALMOST_NONE = 32 << 20  # free bytes, below which a failure is the disk's
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is done, how many bytes of it, and of how many."""
 
 
 def check_type(kind: str) -> str:
@@ -194,7 +192,7 @@ class _Conversion:
         self.vocabulary.write(writer)
         writer.add_array("erank_lite.end_token_ids", self.vocabulary.end_ids)
         most = self.checkpoint.generation.get("max_new_tokens")
-        if type(most) is int and most > 0:
+        if type(most) is int and 0 < most < 2**31:
             writer.add_uint32("erank_lite.max_new_tokens", most)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from erank_lite.convert import child
-
 from erank_lite.engines._llama_setup import chat_template, check_model
 from erank_lite.errors import ModelError
 from erank_lite.gguf_file import GGUFFile

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-from erank_lite.convert.checkpoint import Checkpoint
 from tokenizers import Tokenizer as HFTokenizer
 
+from erank_lite.convert.checkpoint import Checkpoint
 from erank_lite.errors import ModelError
 from erank_lite.tokenizer import Tokenizer, family_of
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erank_lite.errors import ModelError
+from erank_lite.types import Progress
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -77,7 +78,7 @@ def download(
     commit: str,
     files: list[RemoteFile],
     folder: Path,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> None:
     """Bring `files` into `folder`, in their order; those that are there already are kept.
 

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from erank_lite import hub
 from erank_lite.errors import InputError, ModelError
+from erank_lite.types import Progress
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +41,6 @@ _SMALL = (
 )  # fmt: skip
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 _SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
-
-Progress = Callable[[str, int, int], None]
 
 
 def _quiet(stage: str, done: int, total: int) -> None:

@@ -1,10 +1,14 @@
-"""What the stages hand to each other: prompt → request → step by step → completion → score."""
+"""What the stages hand to each other: prompt → request → step by step → completion → score; and
+how those that take long say how far they are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how many bytes of it, and of how many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,10 @@ from checkpoints import (
     write_safetensors,
 )
 from conftest import ADDED, CHAT_TEMPLATE
-from erank_lite.convert.to_gguf import TYPES, convert_gguf
 from filelock import FileLock
 from test_cli import COMMAND, is_a_clear_line, rows, run, said
 
+from erank_lite.convert.to_gguf import TYPES, convert_gguf
 from erank_lite.errors import ErankLiteError, InputError, ModelError
 from erank_lite.gguf_file import GGUFFile
 
@@ -147,8 +147,11 @@ def test_the_file_that_a_link_names_is_made(tmp_path: Path) -> None:
 
 def test_numbers_of_the_generation_that_gguf_cannot_hold(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "m")
-    change_json("generation_config.json", lambda g: g.update(top_k=10**20, top_p=0.5))(source)
+    change_json(
+        "generation_config.json", lambda g: g.update(top_k=10**20, max_new_tokens=10**20, top_p=0.5)
+    )(source)
     keys = keys_of(converted(source, "BF16"))
+    assert "erank_lite.max_new_tokens" not in keys
     assert "general.sampling.top_k" not in keys and keys["general.sampling.top_p"] == 0.5
 
 

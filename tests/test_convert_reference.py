@@ -19,9 +19,9 @@ from typing import Any
 import llama_cpp
 import pytest
 from checkpoints import write_checkpoint
-from erank_lite.convert.to_gguf import NEED_MATRIX, QUANTIZED, convert_gguf
 from test_convert import keys_of, tensors_of
 
+from erank_lite.convert.to_gguf import NEED_MATRIX, QUANTIZED, convert_gguf
 from erank_lite.errors import ModelError
 from erank_lite.reranker import Reranker
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -23,6 +23,7 @@ from erank_lite.cli.terminal import printable
 from erank_lite.convert.needs import Needs
 from erank_lite.convert.to_gguf import check_type, convert_gguf
 from erank_lite.models import checkpoint_folder
+from erank_lite.types import Progress as Report
 
 
 def run(source: str, out: Path, kind: str, force: bool, threads: int | None) -> None:
@@ -56,7 +57,7 @@ def _announce(needs: Needs) -> None:
 
 
 @contextlib.contextmanager
-def shown_progress() -> Iterator[Callable[[str, int, int], None]]:
+def shown_progress() -> Iterator[Report]:
     """Yield a function that shows on a terminal how far each stage is, by bytes."""
     console = Console(stderr=True)
     columns = (
