@@ -251,6 +251,7 @@ class _Conversion:
         sizes = {t.name: t.size for t in GGUFFile.read(first).tensors}
         total = sum(sizes.values())
         done = current = 0
+        progress("quantizing", 0, total)
         try:
             with contextlib.closing(quantize(first, second, self.kind, self.threads)) as names:
                 for name in names:
