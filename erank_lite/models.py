@@ -1,4 +1,4 @@
-"""Names become files: a GGUF file, a checkpoint folder, or a name on the Hugging Face hub.
+"""Names become files: a GGUF file, a checkpoint folder, `erank-tiny`, or a name on the hub.
 
 What is downloaded or converted is kept in the user's cache (`cache_folder`) and used again without
 asking the network:
@@ -6,6 +6,8 @@ asking the network:
     hub/models--OWNER--NAME/refs/REVISION           the commit that the revision meant
     hub/models--OWNER--NAME/snapshots/COMMIT/…      the repository's files
     gguf/OWNER--NAME/COMMIT/NAME-TYPE.gguf          what was converted
+
+erank-tiny is the small model that is part of this package (see its README.md).
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from erank_lite.types import Progress
 _log = logging.getLogger(__name__)
 
 DEFAULT_TYPE = "Q4_K_M"
+PACKAGED, PACKAGED_TYPE = "erank-tiny", "Q8_0"
+_PACKAGED_FOLDER = Path(__file__).parent / PACKAGED
 # Raised when the converter's output changes, so that files made before are made again.
 _GENERATION = "1"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -75,8 +79,9 @@ def model_file(name: str | Path, progress: Progress = _quiet) -> Path:
 
     Args:
         name: a GGUF file; a checkpoint folder, or a name on the hub with an optional `@REVISION`,
-            either with an optional `:TYPE` (`DEFAULT_TYPE` if there is none); or
-            `OWNER/NAME/FILE.gguf` for a file on the hub.
+            either with an optional `:TYPE` (`DEFAULT_TYPE` if there is none);
+            `OWNER/NAME/FILE.gguf` for a file on the hub; or `erank-tiny`, the model in this
+            package, with an optional `:TYPE` (`PACKAGED_TYPE` if there is none).
         progress: called with what is done, how many bytes of it, and of how many.
 
     Raises:
@@ -84,11 +89,14 @@ def model_file(name: str | Path, progress: Progress = _quiet) -> Path:
         ModelError: there is nothing of this name, the hub cannot be reached and something is
             missing, or the checkpoint cannot be converted.
     """
+    before, colon, kind = str(name).partition(":")
+    if before == PACKAGED:
+        return _from_package(_type(kind) if colon else PACKAGED_TYPE, progress)
     if _is(Path.is_file, name):
         return Path(name)
-    folder, kind = _folder_and_type(str(name))
+    folder, type_ = _folder_and_type(str(name))
     if folder is not None:
-        return _from_folder(folder, kind or DEFAULT_TYPE, progress)
+        return _from_folder(folder, type_ or DEFAULT_TYPE, progress)
     return _from_hub(_parse(str(name)), progress)
 
 
@@ -99,6 +107,8 @@ def checkpoint_folder(name: str | Path, progress: Progress = _quiet) -> Path:
         InputError: the name cannot be, or has a type or file in it.
         ModelError: as `model_file`.
     """
+    if str(name) == PACKAGED:
+        return _PACKAGED_FOLDER
     if _is(Path.exists, name):
         return Path(name)
     if _folder_and_type(str(name))[0] is not None:
@@ -156,6 +166,15 @@ def _parse(name: str) -> HubName:
     return HubName(
         match["repository"], match["file"], match["revision"], _type(kind) if colon else None
     )
+
+
+def _from_package(kind: str, progress: Progress) -> Path:
+    # By what is in it: each environment has a copy, and all of one version are the same.
+    digest = hashlib.sha256()
+    for file in sorted(_PACKAGED_FOLDER.iterdir()):
+        digest.update(file.read_bytes())
+    state = digest.hexdigest()[:16]
+    return _converted(_PACKAGED_FOLDER, PACKAGED, state, PACKAGED, kind, progress)
 
 
 def _from_folder(folder: Path, kind: str, progress: Progress) -> Path:

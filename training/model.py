@@ -22,9 +22,9 @@ from torch import Tensor, nn
 @dataclasses.dataclass(frozen=True)
 class Shape:
     vocab: int
-    layers: int = 11
+    layers: int = 17
     width: int = 512
-    ffn: int = 1536
+    ffn: int = 768
     heads: int = 12
     kv_heads: int = 3
     head: int = 64

@@ -11,11 +11,12 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as HFTokenizer
+
 from erank_lite.gguf_file import GGUFFile
 from erank_lite.prompt import MESSAGE
 from erank_lite.tokenizer import Tokenizer
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
-from tokenizers import Tokenizer as HFTokenizer
 
 END, OPEN, CLOSE = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")

@@ -85,16 +85,16 @@ def rerank(
             show_default=False,
         ),
     ],
+    query: Annotated[str, typer.Option(help="What to look for.", show_default=False)],
     model: Annotated[
-        str,
+        Optional[str],  # noqa: UP045
         typer.Option(
             help="GGUF file, checkpoint folder, or name on the Hugging Face hub such as "
             "Alibaba-NLP/ERank-4B, with :TYPE (Q4_K_M if there is none) and @REVISION if wanted; "
             "downloaded and converted once, then kept.",
-            show_default=False,
+            show_default="erank-tiny, the small one that comes along",
         ),
-    ],
-    query: Annotated[str, typer.Option(help="What to look for.", show_default=False)],
+    ] = None,
     instruction: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -202,6 +202,15 @@ def rerank(
             kv_type=kv_type,
             tokenizer=tokenizer,
         )
+
+
+@app.command(epilog=EXIT_CODES)
+def demo() -> None:
+    """Rerank documents that come along, by the small model that does; nothing is downloaded."""
+    from erank_lite.cli.demo import run
+
+    with _output():
+        run()
 
 
 @app.command()

@@ -32,7 +32,7 @@ from erank_lite.cli.terminal import printable
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
 from erank_lite.fusion import hybrid_scores
-from erank_lite.models import model_file
+from erank_lite.models import PACKAGED, model_file
 from erank_lite.prompt import instruction_text
 from erank_lite.reranker import Reranker, ranked
 from erank_lite.scoring import parse_thinking
@@ -55,7 +55,7 @@ class Display:
 
 def run(
     sources: Sequence[str],
-    model: str,
+    model: str | None,
     query: str,
     instruction: str | None,
     truncate_length: int | None,
@@ -79,12 +79,18 @@ def run(
     docs = [record | {"content": content_of(record)} for record in records]
     results: list[dict[str, Any]] = []
     interrupted = False
+    if model is None:
+        typer.echo(
+            f"no --model: {PACKAGED} reads them, the small model that comes with erank-lite; "
+            "--model Alibaba-NLP/ERank-4B is far better",
+            err=True,
+        )
     with shown_progress() as progress:
-        path = model_file(model, progress)
+        path = model_file(model or PACKAGED, progress)
     with Reranker(path, **options) as reranker:
         start = time.monotonic()
         try:
-            with _progress(reranker.engine) as progress:
+            with document_progress(reranker.engine) as progress:
                 task = progress.add_task("", total=len(docs))
                 for result in reranker.iter_rerank(query, docs, instruction, truncate_length):
                     results.append(result)
@@ -139,7 +145,8 @@ class _Speed(ProgressColumn):
         return Text(f"{self._engine.generated / max(task.elapsed or 0, 1e-3):.0f} tokens/s")
 
 
-def _progress(engine: Engine) -> Progress:
+def document_progress(engine: Engine) -> Progress:
+    """Return a bar of documents, shown on a terminal and gone at its end."""
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), _Speed(engine), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
