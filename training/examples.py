@@ -1,4 +1,4 @@
-"""Graded pairs as token ids, in ERank's prompt, with the answer that is to be learnt."""
+"""Graded pairs as token ids, with the answer that is to be learnt."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Example(NamedTuple):
     answer: int
     """Where the first token of the answer is predicted: the place of `<answer>`."""
     reasoning: tuple[int, int]
-    """The places whose next tokens are the reasoning and its end; empty where there is none."""
+    """The places whose next tokens are the reasoning in its tags; empty where there is none."""
     query_end: int
     document_end: int
     score: float
@@ -66,7 +66,8 @@ def reasoning(query: str, document: str) -> str:
 class Pairs:
     """All graded pairs of a folder."""
 
-    def __init__(self, work: Path, tokenizer: HFTokenizer) -> None:
+    def __init__(self, work: Path, tokenizer: HFTokenizer, short: bool = False) -> None:
+        """Read the pairs of `work`; `short` asks in few words of its own, not in ERank's prompt."""
         self._tokenizer = tokenizer
         stored = np.load(work / "pairs.npz")
         self.pairs: npt.NDArray[np.int32] = stored["pairs"]
@@ -84,6 +85,10 @@ class Pairs:
         self._head = self._ids("<|im_start|>user\n" + head)
         self._query, self._document = self._ids(query), self._ids(document)
         self._tail = self._ids(tail + "<|im_end|>\n<|im_start|>assistant\n")
+        self._short = (
+            [self._ids(t) for t in ("Query: ", "\nDocument: ", "\nRelevance (0-10): ")]
+            if short else None
+        )  # fmt: skip
         self._instructions = [self._ids(text) for text, _ in _PROMPTS]
         self._weights = [weight for _, weight in _PROMPTS]
         self._no_thinking = self._ids("<think>\n\n</think>\n\n<answer>")
@@ -98,23 +103,26 @@ class Pairs:
     ) -> Example:
         """Return the example of one pair, its document cut so that it has `longest` tokens."""
         query, document = self.pairs[pair]
-        which = chance.choices(self._instructions, self._weights)[0] if chance else None
-        start = [*self._head, *(which or self._instructions[0]), *self._query]
-        start += [*self._query_ids[query], *self._document]
-        if thinking:
-            thought = self._ids(reasoning(self.queries[query], self.documents[document]))
-            end = [*self._think, *thought, *self._asked]
+        thought: list[int] = []
+        if self._short:
+            before, between, tail = self._short
+            start, end = [*before, *self._query_ids[query], *between], []
         else:
-            thought, end = [], self._no_thinking
+            which = chance.choices(self._instructions, self._weights)[0] if chance else None
+            start = [*self._head, *(which or self._instructions[0]), *self._query]
+            start += [*self._query_ids[query], *self._document]
+            tail, end = self._tail, self._no_thinking
+            if thinking:
+                thought = self._ids(reasoning(self.queries[query], self.documents[document]))
+                end = [*self._think, *thought, *self._asked]
         score = float(self.scores[pair])
         answer = [*self._ids(str(round(score))), *self._close]
-        room = longest - len(start) - len(self._tail) - len(end) - len(answer)
+        room = longest - len(start) - len(tail) - len(end) - len(answer)
         text = self._document_ids[document][: max(room, 8)]
-        ids = [*start, *text, *self._tail, *end, *answer][:longest]
+        ids = [*start, *text, *tail, *end, *answer][:longest]
         document_end = len(start) + len(text)
-        at = document_end + len(self._tail) + len(end) - 1
-        first = at - len(thought) - 2
-        span = (first, first + len(thought) + 1) if thought else (0, 0)
+        at = document_end + len(tail) + len(end) - 1
+        span = (at - len(end), at) if thought else (0, 0)
         return Example(ids, at, span, len(start) - 1, document_end, score, pair)
 
     def batches(

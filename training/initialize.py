@@ -46,6 +46,7 @@ _THETA, _EPS = 100_000.0, 1e-5
 _LONGER = 4.0  # how much longer the constant is than the rest of a query or key
 _TEXTS, _LENGTH = 700, 80  # what the fits are made on: how many texts of how many tokens
 _RIDGE = 0.01
+_SIZE = 0.2  # root mean square of SmolLM2's matrices
 
 
 class LlamaLayer(NamedTuple):
@@ -157,10 +158,10 @@ def _turned(layer: LlamaLayer, axes: Tensor) -> LlamaLayer:
 
 def _fitted(weight: Tensor, x: Tensor, wanted: Tensor) -> Tensor:
     """Return the matrix near `weight` that gives most nearly what is `wanted` for `x`."""
-    x, error = _rest(x).double(), _rest(wanted - F.linear(x, weight)).double()
-    gram = x.T @ x
+    x, error = _rest(x), _rest(wanted - F.linear(x, weight))
+    gram, moment = (x.T @ x).double(), (x.T @ error).double()
     ridge = _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    return weight + torch.linalg.solve(gram + ridge, x.T @ error).T.float()
+    return weight + torch.linalg.solve(gram + ridge, moment).T.float()
 
 
 def _slimmer(
@@ -223,16 +224,29 @@ def _with_norms(layer: LlamaLayer, y: Tensor, shape: Shape) -> dict[str, Tensor]
         parts[f"norm_{name}"] = gain
     out = torch.zeros(flat.shape[1], _KV_HEADS, group, _HEAD)
     out[:, :, :old_group] = layer.o.view(-1, _KV_HEADS, old_group, _HEAD)
+    v, norm_1 = _apart(layer.v)
+    gate_up, norm_2 = _apart(torch.cat([layer.gate, layer.up]))
     return {
-        "norm_1": torch.ones(shape.width),
-        "qkv.weight": torch.cat([parts["q"], parts["k"], layer.v]),
+        "norm_1": norm_1,
+        # The norms of queries and keys undo any factor.
+        "qkv.weight": torch.cat([_apart(parts["q"])[0], _apart(parts["k"])[0], v]),
         "norm_q": parts["norm_q"],
         "norm_k": parts["norm_k"],
         "out.weight": out.reshape(flat.shape[1], -1),
-        "norm_2": torch.ones(shape.width),
-        "gate_up.weight": torch.cat([layer.gate, layer.up]),
+        "norm_2": norm_2,
+        "gate_up.weight": gate_up,
         "down.weight": layer.down,
     }
+
+
+def _apart(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a matrix of SmolLM2's usual size, and the weights of the norm that make up for it.
+
+    Folded into a matrix, the norm's small weights would leave it so small that each of Adam's
+    steps, which are as long whatever the weights are, changed it by percents.
+    """
+    factor = weight.square().mean().sqrt() / _SIZE
+    return weight / factor, factor.expand(weight.shape[1]).clone()
 
 
 def _texts(work: Path, tokenizer: NewTokenizer) -> Tensor:

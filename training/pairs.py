@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import Stemmer
 import torch
+import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
 
 FORMS = {
@@ -65,10 +66,8 @@ def device() -> str:
 
 def embeddings(model: SentenceTransformer, texts: list[str]) -> npt.NDArray[np.float16]:
     """Return (texts, 384) unit vectors."""
-    with torch.autocast(device(), torch.bfloat16):
-        vectors = model.encode(texts, batch_size=64, normalize_embeddings=True)
-    vectors = vectors.astype(np.float32)
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    encoded = model.encode(texts, batch_size=32, convert_to_tensor=True)
+    return F.normalize(encoded.float(), dim=-1).cpu().numpy().astype(np.float16)
 
 
 def _keywords(text: str, rarity: dict[str, float], chance: random.Random) -> list[str]:
@@ -140,7 +139,7 @@ def main(work: Path, count: int) -> None:
     ]
     queries = [query for query, _, _ in made]
 
-    model = teacher()
+    model = teacher().bfloat16()
     of_queries = embeddings(model, queries)
     of_texts = embeddings(model, texts)
 

@@ -2,9 +2,10 @@
 
     python -m training.train WORK --phase match|reason|settle --start FOLDER --end FOLDER --pairs N
 
-- match: the grade of a pair, without reasoning, as a distribution around the teacher's; and, from
-  the last token of query and document, the teacher's embedding of each.
-- reason: the same, half of the pairs with reasoning.
+- match: the grade of a pair, as a distribution around the teacher's, in a plain question of few
+  words. Two more losses find the way there: a linear probe reads the grade at every place of the
+  document and after it, and the last tokens of query and document give the teacher's embeddings.
+- reason: the same in ERank's prompt, half of the pairs with reasoning.
 - settle: the model's own expected score of `match` and `reason` becomes the answer, said with a
   certainty that makes `score × Pr(score)` rise with it.
 
@@ -37,7 +38,7 @@ SIZES = {64: 32, 96: 22, 128: 16, 192: 10}  # examples of up to so many tokens: 
 _SPREAD = 0.55  # standard deviation of the grades' distribution, in points
 _THINKING = {"match": 0.0, "reason": 0.5, "settle": 0.5}
 _EMBEDDING_SIZE = 384
-_READ = 12  # places of a prompt whose next token is to be predicted
+_FROZEN = 3  # first layers that stay, with the embeddings, what SmolLM2's are
 
 
 class Scores:
@@ -88,17 +89,26 @@ def settled(expected: Tensor) -> Tensor:
 class Trainer:
     def __init__(self, work: Path, start: str, phase: str) -> None:
         self.tokenizer = HFTokenizer.from_file(str(work / start / "tokenizer.json"))
-        self.data = Pairs(work, self.tokenizer)
+        self.data = Pairs(work, self.tokenizer, short=phase == "match")
         self.scores = Scores(self.tokenizer)
         self.device = device()
         self.phase = phase
         shape, state = load_checkpoint(work / start)
-        # Layer by layer, since all layers are the same program; one for each length.
-        torch._dynamo.config.recompile_limit = 4 * len(SIZES)
+        # Layer by layer, since all layers are the same program: one for each length, trained or
+        # not, with gradients or without.
+        torch._dynamo.config.recompile_limit = 16 * len(SIZES)
         self.model = self._ready(shape, state)
         self.own = self._ready(shape, state) if phase == "settle" else None
-        self.master = [p.detach().float() for p in self.model.parameters()]
-        self.heads = nn.Linear(shape.width, 2 * _EMBEDDING_SIZE).to(self.device)
+        for part in (self.model.embedding, *self.model.layers[:_FROZEN]):
+            part.requires_grad_(False)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.master = [p.detach().float() for p in self.trained]
+        self.heads = nn.ModuleDict(
+            {
+                "embeddings": nn.Linear(shape.width, 2 * _EMBEDDING_SIZE),
+                "grade": nn.Linear(shape.width, 1),
+            }
+        ).to(self.device)
         heads = work / start / "heads.pt"
         if heads.exists():
             self.heads.load_state_dict(torch.load(heads, weights_only=True))
@@ -137,37 +147,46 @@ class Trainer:
         of_end = -(weight * second[rows, next_ids]).mean()
         total = of_score + of_end
         parts = {"score": of_score.item(), "end": of_end.item()}
-        # A few places of each prompt, so that the model goes on knowing text.
-        ends = torch.tensor([[e.document_end] for e in examples])
-        read = (torch.rand(len(examples), _READ) * ends).long().to(self.device)
-        of_text = F.cross_entropy(
-            self.model.logits(states[rows[:, None], read]).flatten(0, 1),
-            ids[rows[:, None], read + 1].flatten(),
-        )
-        total = total + 0.1 * of_text
-        parts["text"] = of_text.item()
         spans = [(i, p) for i, e in enumerate(examples) for p in range(*e.reasoning)]
         if spans:
             i, p = torch.tensor(spans, device=self.device).T
             of_words = F.cross_entropy(self.model.logits(states[i, p]), ids[i, p + 1])
             total = total + 0.5 * of_words
             parts["reasoning"] = of_words.item()
-        if self.phase == "match":
-            guessed = self.heads(
-                torch.stack([at([e.query_end for e in examples]),
-                             at([e.document_end for e in examples])]).float()
+        if self.phase != "settle":
+            of_grade = self._grade_loss(states, examples, score)
+            of_meaning = self._meaning_loss(
+                at([e.query_end for e in examples]), at([e.document_end for e in examples]),
+                examples,
             )  # fmt: skip
-            pairs = self.data.pairs[[e.pair for e in examples]]
-            wanted = torch.from_numpy(
-                np.stack([self.data.of_queries[pairs[:, 0]], self.data.of_documents[pairs[:, 1]]])
-            ).to(self.device)
-            guessed = torch.stack(
-                [guessed[0, :, :_EMBEDDING_SIZE], guessed[1, :, _EMBEDDING_SIZE:]]
-            )
-            of_meaning = 1 - F.cosine_similarity(guessed, wanted.float(), dim=-1).mean()
-            total = total + 2 * of_meaning
-            parts["meaning"] = of_meaning.item()
+            total = total + 2 * of_grade + of_meaning
+            parts |= {"grade": of_grade.item(), "meaning": of_meaning.item()}
         return total, parts
+
+    def _grade_loss(self, states: Tensor, examples: list[Example], score: Tensor) -> Tensor:
+        """Return how badly the probe reads the grade, from the document to the answer."""
+        first, last = (
+            torch.tensor(places, device=self.device)[:, None]
+            for places in ([e.query_end + 1 for e in examples], [e.answer for e in examples])
+        )
+        place = torch.arange(states.shape[1], device=self.device)
+        logits = self.heads["grade"](states.float())[..., 0]
+        losses = F.binary_cross_entropy_with_logits(
+            logits, (score / 10)[:, None].expand_as(logits), reduction="none"
+        )
+        return losses[(place >= first) & (place <= last)].mean()
+
+    def _meaning_loss(self, query: Tensor, document: Tensor, examples: list[Example]) -> Tensor:
+        """Return 1 minus the mean cosine of the embeddings guessed and the teacher's."""
+        of_query, of_document = self.heads["embeddings"](
+            torch.stack([query, document]).float()
+        ).split(_EMBEDDING_SIZE, -1)
+        pairs = self.data.pairs[[e.pair for e in examples]]
+        wanted = torch.from_numpy(
+            np.stack([self.data.of_queries[pairs[:, 0]], self.data.of_documents[pairs[:, 1]]])
+        ).to(self.device)
+        guessed = torch.stack([of_query[0], of_document[1]])
+        return 1 - F.cosine_similarity(guessed, wanted.float(), dim=-1).mean()
 
     @torch.no_grad()
     def expected(self, examples: list[Example]) -> Tensor:
@@ -198,7 +217,10 @@ class Trainer:
             expected[[e.pair for e in part]] = self._expected(self.model, part).cpu()
         return float(spearmanr(expected[pairs], self.data.scores[pairs]).statistic)
 
-    def train(self, count: int, rate: float, work: Path, end: str, start: str) -> None:
+    def train(
+        self, count: int, schedule: int, rate: float, work: Path, end: str, start: str
+    ) -> None:
+        """Train on `count` pairs; the rate would reach its end after `schedule` pairs."""
         chance = np.random.default_rng(7)
         pairs = np.concatenate(
             [chance.permutation(self.data.train) for _ in range(-(-count // len(self.data.train)))]
@@ -216,19 +238,19 @@ class Trainer:
         sums: dict[str, list[float]] = {}
         step = 0
         for length, examples in self.data.batches(pairs, _THINKING[self.phase], SIZES, 3):
-            share = done / count
+            share = min(1.0, done / schedule)
             warm = min(1.0, (step + 1) / 100)
             for group in optimizer.param_groups:
                 group["lr"] = rate * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
             total, parts = self.loss(examples, length)
             total.backward()
-            for p, q in zip(parameters, self.model.parameters(), strict=True):
+            for p, q in zip(parameters, self.trained, strict=True):
                 p.grad, q.grad = q.grad.float(), None
             nn.utils.clip_grad_norm_([*parameters, *self.heads.parameters()], 1.0)
             optimizer.step()
             optimizer.zero_grad()
             with torch.no_grad():
-                for p, q in zip(parameters, self.model.parameters(), strict=True):
+                for p, q in zip(parameters, self.trained, strict=True):
                     q.copy_(p)
             done, step = done + len(examples), step + 1
             for name, value in parts.items():
@@ -249,8 +271,7 @@ class Trainer:
 
     def save(self, folder: Path, start: Path) -> None:
         folder.mkdir(exist_ok=True)
-        names = [n for n, _ in self.model.named_parameters()]
-        save_checkpoint(self.model.shape, dict(zip(names, self.master, strict=True)), folder)
+        save_checkpoint(self.model.shape, self.model.state_dict(), folder)
         torch.save(self.heads.state_dict(), folder / "heads.pt")
         for name in ("tokenizer", "tokenizer_config", "generation_config"):
             shutil.copy(start / f"{name}.json", folder)
@@ -272,11 +293,17 @@ def main() -> None:
     parser.add_argument("--start", required=True)
     parser.add_argument("--end", required=True)
     parser.add_argument("--pairs", type=int, required=True)
-    parser.add_argument("--rate", type=float, default=4e-4)
+    parser.add_argument("--rate", type=float, default=3e-4, help="the highest, after 100 steps")
+    parser.add_argument(
+        "--schedule", type=int, help="pairs over which it falls, along a cosine (all of --pairs)"
+    )
     arguments = parser.parse_args()
     torch.manual_seed(0)
     trainer = Trainer(arguments.work, arguments.start, arguments.phase)
-    trainer.train(arguments.pairs, arguments.rate, arguments.work, arguments.end, arguments.start)
+    trainer.train(
+        arguments.pairs, arguments.schedule or arguments.pairs, arguments.rate, arguments.work,
+        arguments.end, arguments.start,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
