@@ -11,8 +11,10 @@ import gguf
 import numpy as np
 import pytest
 
+from erank_lite.convert.to_gguf import convert_gguf
 from erank_lite.engines.llama_cpp import LlamaCppEngine
 from erank_lite.gguf_file import GGUFFile
+from erank_lite.models import PACKAGED, checkpoint_folder
 from erank_lite.prompt import PromptCore
 from erank_lite.types import Prompt, Request, Step
 
@@ -45,10 +47,8 @@ class Recorder:
         return Step(measure=(), done=len(self.tokens) == TOKENS)
 
 
-@pytest.fixture(scope="module")
-def float32_model(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SmolLM2 with every weight as float32."""
-    out = tmp_path_factory.mktemp("f32") / "model.gguf"
+def smollm2_in_float32(smollm2: Path, out: Path) -> None:
+    """Write SmolLM2's file anew with every weight as float32."""
     source = gguf.GGUFReader(smollm2)
     writer = gguf.GGUFWriter(out, "llama")
     for key, value in GGUFFile.read(smollm2).metadata.items():
@@ -65,26 +65,33 @@ def float32_model(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return out
 
 
-@pytest.fixture(scope="module")
-def reference(float32_model: Path) -> Any:
-    """The same weights in transformers."""
+@pytest.fixture(scope="module", params=["SmolLM2", PACKAGED])
+def models(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Any]:
+    """A trained model in float32: as a GGUF file, and in transformers."""
     torch = pytest.importorskip("torch", reason="pip install 'erank-lite[reference]'")
     transformers = pytest.importorskip("transformers")
-    folder = float32_model.parent / "checkpoint"
-    folder.mkdir()
-    shutil.copy(float32_model, folder)
+    file = tmp_path_factory.mktemp("f32") / "model.gguf"
+    folder, options = checkpoint_folder(PACKAGED), {}
+    if request.param == PACKAGED:
+        convert_gguf(folder, file, "F32")
+    else:
+        smollm2_in_float32(request.getfixturevalue("smollm2"), file)
+        folder, options = file.parent / "checkpoint", {"gguf_file": file.name}
+        folder.mkdir()
+        shutil.copy(file, folder)
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=float32_model.name, dtype=torch.float32
+        folder, dtype=torch.float32, **options
     )
-    return model.eval()
+    return file, model.eval()
 
 
 @pytest.fixture(scope="module")
-def prompts(float32_model: Path) -> list[Prompt]:
-    with LlamaCppEngine(float32_model) as engine:
+def prompts(models: tuple[Path, Any]) -> list[Prompt]:
+    with LlamaCppEngine(models[0]) as engine:
         core = PromptCore(engine.tokenizer, engine.chat_template)
         query = core.query("What is known about it, and since when?")
         return [query.document(f"A short note about {topic}, old and new.") for topic in TOPICS]
@@ -92,12 +99,13 @@ def prompts(float32_model: Path) -> list[Prompt]:
 
 @pytest.mark.parametrize("sequences", [1, 16])
 def test_greedy_tokens_and_log_probabilities(
-    float32_model: Path, reference: Any, prompts: list[Prompt], sequences: int
+    models: tuple[Path, Any], prompts: list[Prompt], sequences: int
 ) -> None:
     """Every token is the one that transformers finds most probable after the same beginning."""
     import torch
 
-    with LlamaCppEngine(float32_model, sequences=sequences, kv_type="f32") as engine:
+    file, reference = models
+    with LlamaCppEngine(file, sequences=sequences, kv_type="f32") as engine:
         requests = [Request(i, p, Recorder) for i, p in enumerate(prompts)]
         readers = {c.key: c.reader for c in engine.run(requests)}
     assert len(readers) == len(TOPICS) == 32

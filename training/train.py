@@ -34,7 +34,8 @@ from training.examples import Example, Pairs
 from training.model import Qwen3, Shape, load_checkpoint, save_checkpoint
 from training.pairs import device
 
-SIZES = {64: 32, 96: 22, 128: 16, 192: 10}  # examples of up to so many tokens: how many at once
+# Examples of up to so many tokens: how many at once.
+SIZES = {64: 32, 96: 22, 128: 16, 192: 10, 320: 6}
 _SPREAD = 0.55  # standard deviation of the grades' distribution, in points
 _THINKING = {"match": 0.0, "reason": 0.5, "settle": 0.5}
 _EMBEDDING_SIZE = 384
