@@ -8,7 +8,8 @@ MODEL is a checkpoint folder, or `erank-tiny` for the one in the package. Prints
   English stop words) in the orders of chance, BM25, the teacher's cosine, the model with and
   without reasoning, and the hybrids of BM25 and the model;
 - answers: of 500 held-out pairs of WORK, how many answers were written to their end and read, how
-  often each score came, and Spearman's correlation of rank scores with the teacher's cosines;
+  often each score came, Spearman's correlation of rank scores with the teacher's cosines, and how
+  many of the reasonings are true;
 - types: the same pairs by each type against the first one;
 - speed: documents per second on those pairs.
 """
@@ -31,7 +32,7 @@ from ir_measures import nDCG
 from scipy.stats import spearmanr
 
 from erank_lite import Reranker, hybrid_scores
-from training.examples import HELD_OUT
+from training.examples import HELD_OUT, reasoning
 from training.pairs import embeddings, teacher
 
 _DEPTH = 20
@@ -161,6 +162,13 @@ def summary(results: list[dict[str, Any]], cosines: list[float]) -> dict[str, An
     }
 
 
+def truth(results: list[dict[str, Any]], jobs: list[tuple[str, list[dict[str, Any]]]]) -> float:
+    """Return the share of reasonings that say what is so."""
+    meant = [reasoning(query, doc["content"]) for query, docs in jobs for doc in docs]
+    said = [r["reasoning"].strip() for r in results]
+    return sum(a == b for a, b in zip(said, meant, strict=True)) / len(said)
+
+
 def agreement(results: list[dict[str, Any]], first: list[dict[str, Any]]) -> dict[str, float]:
     pairs = list(zip(results, first, strict=True))
     return {
@@ -190,6 +198,8 @@ def main() -> None:
         for name, thinking in _THINKING.items():
             base, pace = answers(jobs, first, thinking)
             report["answers"][name] = summary(base, cosines)
+            if thinking == "full":
+                report["answers"][name]["true reasonings"] = truth(base, jobs)
             report["speed"][f"{first}, {name}"] = round(pace, 1)
             for other in others:
                 results, pace = answers(jobs, other, thinking)

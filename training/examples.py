@@ -20,7 +20,6 @@ from training.pairs import grade
 from training.tokenizer import template_parts
 
 HELD_OUT = 1_000  # queries, the last ones, that are never trained on
-_TERMS = 8
 _STOP = frozenset(STOPWORDS_EN_PLUS) | {"tell", "know", "find", "show", "give", "information"}
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _STEMMER = Stemmer.Stemmer("english")
@@ -50,17 +49,17 @@ class Example(NamedTuple):
 
 
 def reasoning(query: str, document: str) -> str:
-    """Return which of the query's terms the document holds, by their stems, and which not."""
+    """Return how many of the query's terms the document holds, by their stems, in words."""
     words = [w for w in _WORD.findall(query) if len(w) > 1 and w.lower() not in _STOP]
-    terms = {_STEMMER.stemWord(w.lower()): w for w in reversed(words)}
-    terms = dict(list(reversed(terms.items()))[:_TERMS])
+    terms = {_STEMMER.stemWord(w.lower()) for w in words}
     held = {_STEMMER.stemWord(w.lower()) for w in _WORD.findall(document)}
     held |= {part for w in held if "-" in w for part in w.split("-")}
-    found = [w for stem, w in terms.items() if stem in held]
-    missing = [w for stem, w in terms.items() if stem not in held]
-    parts = [f"Found: {', '.join(found)}."] if found else []
-    parts += [f"Missing: {', '.join(missing)}."] if missing else []
-    return " ".join(parts) or "No terms."
+    found = len(terms & held)
+    if not found:
+        return "No terms found."
+    if found == len(terms):
+        return "All terms found."
+    return "Most terms found." if 2 * found >= len(terms) else "Few terms found."
 
 
 class Pairs:
