@@ -39,7 +39,8 @@ SIZES = {64: 32, 96: 22, 128: 16, 192: 10, 320: 6}
 _SPREAD = 0.55  # standard deviation of the grades' distribution, in points
 _THINKING = {"match": 0.0, "reason": 0.5, "settle": 0.5}
 _EMBEDDING_SIZE = 384
-_FROZEN = 3  # first layers that stay, with the embeddings, what SmolLM2's are
+_FROZEN = 3  # first layers that stay, with the old tokens' embeddings, what SmolLM2's are
+_NEW_FASTER = 10  # how much higher the rate is for new tokens' embeddings, which have far to go
 
 
 class Scores:
@@ -100,9 +101,16 @@ class Trainer:
         torch._dynamo.config.recompile_limit = 16 * len(SIZES)
         self.model = self._ready(shape, state)
         self.own = self._ready(shape, state) if phase == "settle" else None
-        for part in (self.model.embedding, *self.model.layers[:_FROZEN]):
-            part.requires_grad_(False)
-        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        for layer in self.model.layers[:_FROZEN]:
+            layer.requires_grad_(False)
+        # Of the embeddings, those of the new tokens: they begin as the mean of what they stand for,
+        # and so could never be told from it where they are to be written.
+        self.new = torch.tensor(sorted(self.tokenizer.get_added_tokens_decoder()))
+        self.new = self.new.to(self.device)
+        self.new_rows = self.model.embedding.weight.detach()[self.new].float()
+        self.trained = [
+            p for n, p in self.model.named_parameters() if p.requires_grad and "embedding" not in n
+        ]
         self.master = [p.detach().float() for p in self.trained]
         self.heads = nn.ModuleDict(
             {
@@ -227,11 +235,13 @@ class Trainer:
             [chance.permutation(self.data.train) for _ in range(-(-count // len(self.data.train)))]
         )[:count]
         parameters = [p.requires_grad_() for p in self.master]
+        rows = self.new_rows.requires_grad_()
         optimizer = torch.optim.AdamW(
             [
                 {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.01},
                 {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
                 {"params": list(self.heads.parameters()), "weight_decay": 0.01},
+                {"params": [rows], "weight_decay": 0.0, "faster": _NEW_FASTER},
             ],
             lr=rate, betas=(0.9, 0.98), fused=True,
         )  # fmt: skip
@@ -242,17 +252,21 @@ class Trainer:
             share = min(1.0, done / schedule)
             warm = min(1.0, (step + 1) / 100)
             for group in optimizer.param_groups:
-                group["lr"] = rate * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
+                now = rate * group.get("faster", 1)
+                group["lr"] = now * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
             total, parts = self.loss(examples, length)
             total.backward()
             for p, q in zip(parameters, self.trained, strict=True):
                 p.grad, q.grad = q.grad.float(), None
-            nn.utils.clip_grad_norm_([*parameters, *self.heads.parameters()], 1.0)
+            embedding = self.model.embedding.weight
+            rows.grad, embedding.grad = embedding.grad[self.new].float(), None
+            nn.utils.clip_grad_norm_([*parameters, rows, *self.heads.parameters()], 1.0)
             optimizer.step()
             optimizer.zero_grad()
             with torch.no_grad():
                 for p, q in zip(parameters, self.trained, strict=True):
                     q.copy_(p)
+                embedding[self.new] = rows.to(embedding.dtype)
             done, step = done + len(examples), step + 1
             for name, value in parts.items():
                 sums.setdefault(name, []).append(value)
