@@ -71,6 +71,7 @@ def convert_gguf(
     *,
     force: bool = False,
     threads: int | None = None,
+    writes_prose: bool = True,
     announce: Callable[[Needs], None] = lambda needs: None,
     progress: Progress = lambda stage, done, total: None,
 ) -> None:
@@ -82,6 +83,8 @@ def convert_gguf(
         kind: one of `TYPES`.
         force: replace a file that is there.
         threads: None means the physical cores that this process may use.
+        writes_prose: the model predicts ordinary text, as all do but those that were trained for
+            answers alone; its predictions are then part of the check.
         announce: called once, with what the conversion takes, before it starts.
         progress: called as it goes on.
 
@@ -98,7 +101,9 @@ def convert_gguf(
     architecture = Architecture.of(checkpoint.config, "lm_head.weight" in checkpoint.tensors)
     _match(checkpoint, architecture)
     vocabulary = Vocabulary(checkpoint, architecture.tensors[0].shape[0])
-    conversion = _Conversion(checkpoint, architecture, vocabulary, kind, threads or usable_cores())
+    conversion = _Conversion(
+        checkpoint, architecture, vocabulary, kind, threads or usable_cores(), writes_prose
+    )
     try:
         with _claimed(out) as (first, second):
             conversion.run(first, second, announce, progress)
@@ -120,9 +125,10 @@ class _Conversion:
         vocabulary: Vocabulary,
         kind: str,
         threads: int,
+        writes_prose: bool,
     ) -> None:
         self.checkpoint, self.architecture, self.vocabulary = checkpoint, architecture, vocabulary
-        self.kind, self.threads = kind, threads
+        self.kind, self.threads, self.writes_prose = kind, threads, writes_prose
         self.quantizes = kind not in DIRECT
         matrices = {
             checkpoint.tensors[t.source].dtype for t in architecture.tensors if len(t.shape) > 1
@@ -156,7 +162,7 @@ class _Conversion:
             result = second
             first.unlink()
         progress("checking", 0, 1)
-        check_whole(result, [t.name for t in self.architecture.tensors])
+        check_whole(result, [t.name for t in self.architecture.tensors], self.writes_prose)
         with result.open("rb") as file:
             os.fsync(file.fileno())
         progress("checking", 1, 1)

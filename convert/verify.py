@@ -64,7 +64,7 @@ def check_tokenizer(path: Path, source: Tokenizer) -> None:
             )
 
 
-def check_whole(path: Path, tensors: Sequence[str]) -> None:
+def check_whole(path: Path, tensors: Sequence[str], writes_prose: bool) -> None:
     """Check that the converted file `path` opens, has `tensors`, and computes.
 
     Raises:
@@ -80,7 +80,7 @@ def check_whole(path: Path, tensors: Sequence[str]) -> None:
     arguments = {"path": str(path), "ids": prompt[:_READ]}
     surprise = next(m["surprise"] for m in child.run(__name__, arguments))
     size = len(gguf.metadata["tokenizer.ggml.tokens"])
-    if surprise > _CHANCE * math.log(size):
+    if writes_prose and surprise > _CHANCE * math.log(size):
         _log.warning(
             "the model predicts text hardly better than chance (%.1f nats a token, chance is %.1f):"
             " either it was never trained, or the checkpoint is damaged",

@@ -358,7 +358,9 @@ def _converted(
     with _lock(target):
         if not target.is_file():
             _log.info("converting %s to %s, once; it is kept as %s", checkpoint, kind, target)
-            convert_gguf(checkpoint, target, kind, progress=progress)
+            convert_gguf(
+                checkpoint, target, kind, writes_prose=group != PACKAGED, progress=progress
+            )
     return target
 
 

@@ -154,6 +154,11 @@ class Trainer:
         is_one = ids[rows, torch.tensor([a + 1 for a in answer], device=self.device)]
         weight = torch.where(is_one == self.scores.digits[1], 1.0, 0.05)
         of_end = -(weight * second[rows, next_ids]).mean()
+        tens = [i for i, e in enumerate(examples) if round(e.score) == 10]
+        if tens:
+            after = [answer[i] + 2 for i in tens]
+            third = self.model.logits(states[tens, after]).log_softmax(-1)
+            of_end = of_end - third[:, self.scores.close].mean()
         total = of_score + of_end
         parts = {"score": of_score.item(), "end": of_end.item()}
         spans = [(i, p) for i, e in enumerate(examples) for p in range(*e.reasoning)]
