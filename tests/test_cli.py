@@ -338,7 +338,6 @@ def test_a_wrong_option_is_one_line_too(ask: list[str], cats: Path, options: lis
     [
         (["bogus"], "bogus"),
         (["rerank", "--model", "m", "--query", "q"], "docs"),
-        (["rerank", "--query", "q", "d.txt"], "model"),
         (["rerank", "--model", "m", "d.txt"], "query"),
         (["inspect"], "file"),
     ],

@@ -86,7 +86,7 @@ def run(
             err=True,
         )
     with shown_progress() as progress:
-        path = model_file(model or PACKAGED, progress)
+        path = model_file(PACKAGED if model is None else model, progress)
     with Reranker(path, **options) as reranker:
         start = time.monotonic()
         try:
