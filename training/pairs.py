@@ -143,7 +143,7 @@ def long_documents(
     for number, (taken, vector) in enumerate(zip(chosen, vectors, strict=True), len(rows)):
         own = [made_from[i] for i in taken if i in made_from][:1]
         for _ in range(2 - len(own)):
-            among = np.array(chance.sample(range(len(of_queries)), _NEAR_AMONG))
+            among = np.array(chance.choices(range(len(of_queries)), k=_NEAR_AMONG))
             own.append(int(among[(of_queries[among].astype(np.float32) @ vector).argmax()]))
         long_pairs += [(query, number) for query in dict.fromkeys(own)]
     return texts, np.array(long_pairs, np.int32).reshape(-1, 2), vectors
