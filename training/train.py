@@ -235,7 +235,7 @@ class Trainer:
         self, count: int, schedule: int, rate: float, work: Path, end: str, start: str
     ) -> None:
         """Train on `count` pairs; the rate would reach its end after `schedule` pairs."""
-        chance = np.random.default_rng(7)
+        chance = np.random.default_rng([7, *self.phase.encode()])  # other pairs in each phase
         pairs = np.concatenate(
             [chance.permutation(self.data.train) for _ in range(-(-count // len(self.data.train)))]
         )[:count]
