@@ -16,16 +16,19 @@ import random
 import re
 import subprocess
 import tarfile
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup, Tag, XMLParsedAsHTMLWarning
 
 _WORDS = (8, 110)  # of a passage; a longer text is cut at sentences
 _LONGEST = 700  # characters of a passage: words differ
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')]*\s+(?=[\"'(A-Z0-9])")
+
+warnings.filterwarnings("ignore", category=XMLParsedAsHTMLWarning)  # XHTML reads well as HTML
 
 
 class Passage(NamedTuple):
@@ -114,6 +117,8 @@ def _html(pattern: str, body: str | None = None) -> Callable[[Path], Iterator[Pa
                 page = found
             for junk in page.select("script, style, nav, pre, table, .headerlink, .toc"):
                 junk.decompose()
+            for paragraph in page.select("div.para"):  # DocBook's, by publican
+                paragraph.name = "p"
             title, texts = "", []
             for tag in page.find_all(["h1", "h2", "h3", "h4", "title", "p", "dd", "end"]):
                 if tag.name in ("p", "dd"):
