@@ -6,8 +6,8 @@
   words. Two more losses find the way there: a linear probe reads the grade at every place of the
   document and after it, and the last tokens of query and document give the teacher's embeddings.
 - reason: the same in ERank's prompt, half of the pairs with reasoning.
-- settle: the model's own expected score of `match` and `reason` becomes the answer, said with a
-  certainty that makes `score × Pr(score)` rise with it.
+- settle: the model's own expected score of `match` and `reason`, stretched to the grades' scale,
+  becomes the answer, with probabilities that make `score × Pr(score)` rise with it.
 
 FOLDERs are names in WORK; every ten minutes the model is saved as FOLDER.partial. A processor and a
 GPU take the same steps; only the pace differs.
@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
@@ -39,6 +40,7 @@ SIZES = {64: 32, 96: 22, 128: 16, 192: 10, 320: 6}
 _SPREAD = 0.55  # standard deviation of the grades' distribution, in points
 _THINKING = {"match": 0.0, "reason": 0.5, "settle": 0.5}
 _EMBEDDING_SIZE = 384
+_FOR_LEVELS = 1_000  # pairs that show how much of the scale the expected scores use
 _FROZEN = 3  # first layers that stay, with the old tokens' embeddings, what SmolLM2's are
 _NEW_FASTER = 10  # how much higher the rate is for new tokens' embeddings, which have far to go
 
@@ -64,28 +66,18 @@ def around(scores: Tensor) -> Tensor:
     return (-0.5 * (distance / _SPREAD) ** 2).softmax(-1)
 
 
-def settled(expected: Tensor) -> Tensor:
-    """Return (batch, 11) distributions whose `score × Pr(score)` rises with `expected`.
+def settled(score: Tensor) -> Tensor:
+    """Return (batch, 11) distributions whose `score × Pr(score)` rises with `score`, from 0 to 10.
 
-    The most probable score is the nearest, s. At the lower end of its stretch its probability is
-    0.5 + 0.04 (s − 1), and from there it rises so that s × Pr(s) goes on where that of s − 1
-    ended. What is left goes to both neighbours, the nearer first.
+    A stretch of two points around it, in parts of one: the most probable score always has a half,
+    whichever it is, and the others go to its neighbours without a jump. (A certainty that rises
+    between two scores would have to fall at once where the next takes over, which a network does
+    not follow.)
     """
-    s = expected.round().clamp(0, 10)
-    part = (expected - (s - 0.5)).clamp(0, 1)
-    low, high = s * (0.46 + 0.04 * s), (s + 1) * (0.5 + 0.04 * s)
-    p = (low + (high - low) * part) / s.clamp(min=1)
-    p = torch.where(s == 0, 0.95 - 0.4 * part, torch.where(s == 10, 0.86 + 0.25 * part, p))
-    p = p.clamp(max=0.985)
-    share = part.clamp(0.1, 0.9)
-    share = torch.where(s == 0, torch.ones_like(share), share)
-    share = torch.where(s == 10, torch.zeros_like(share), share)
-    result = torch.zeros(len(s), 13, device=s.device)
-    at = s.long()[:, None]
-    result.scatter_(1, at + 1, p[:, None])
-    result.scatter_(1, at + 2, ((1 - p) * share)[:, None])
-    result.scatter_(1, at, ((1 - p) * (1 - share))[:, None])
-    return result[:, 1:12]
+    edges = torch.arange(12, device=score.device) - 0.5
+    below = ((edges - score[:, None] + 1) / 2).clamp(0, 1)
+    below[:, 0], below[:, -1] = 0, 1
+    return below.diff(dim=1)
 
 
 class Trainer:
@@ -121,6 +113,8 @@ class Trainer:
         heads = work / start / "heads.pt"
         if heads.exists():
             self.heads.load_state_dict(torch.load(heads, weights_only=True))
+        if self.own is not None:
+            self.quantiles = self.levels()
 
     def _ready(self, shape: Shape, state: dict[str, Tensor]) -> Qwen3:
         model = Qwen3(shape)
@@ -147,7 +141,7 @@ class Trainer:
         score = torch.tensor([e.score for e in examples], device=self.device)
         target = around(score)
         if self.own is not None:
-            target = settled(self.expected(examples))
+            target = settled(self.settled_score(examples))
         digits = torch.cat([target[:, :1], target[:, 1:2] + target[:, 10:], target[:, 2:10]], 1)
         of_score = -(digits * first[:, self.scores.digits]).sum(-1).mean()
         next_ids = ids[rows, torch.tensor([a + 2 for a in answer], device=self.device)]
@@ -202,10 +196,18 @@ class Trainer:
         guessed = torch.stack([of_query[0], of_document[1]])
         return 1 - F.cosine_similarity(guessed, wanted.float(), dim=-1).mean()
 
+    def levels(self) -> tuple[Tensor, Tensor]:
+        """Return the quantiles of expected scores, by the model at the start, and of grades."""
+        pairs = np.random.default_rng(5).choice(self.data.train, _FOR_LEVELS, replace=False)
+        part = torch.linspace(0, 1, _FOR_LEVELS // 20 + 1)
+        expected = self._expected_of(self.own, pairs).quantile(part)
+        return expected, torch.from_numpy(self.data.scores[pairs]).quantile(part)
+
     @torch.no_grad()
-    def expected(self, examples: list[Example]) -> Tensor:
-        """Return the expected scores by the model that training started from."""
-        return self._expected(self.own, examples)
+    def settled_score(self, examples: list[Example]) -> Tensor:
+        """Return the expected scores by the model at the start, stretched to the whole scale."""
+        expected = self._expected(self.own, examples).cpu()
+        return torch.from_numpy(np.interp(expected, *self.quantiles)).float().to(self.device)
 
     def _expected(self, model: nn.Module, examples: list[Example]) -> Tensor:
         one = self.scores.digits[1]
@@ -225,11 +227,16 @@ class Trainer:
     def correlation(self, count: int) -> float:
         """Return Spearman's correlation of expected scores and grades, on held-out pairs."""
         pairs = self.data.held_out[:: max(1, len(self.data.held_out) // count)]
+        expected = self._expected_of(self.model, pairs)
+        return float(spearmanr(expected, self.data.scores[pairs]).statistic)
+
+    @torch.no_grad()
+    def _expected_of(self, model: nn.Module, pairs: npt.NDArray[np.int64]) -> Tensor:
         examples = [self.data.example(int(p), False, max(SIZES)) for p in pairs]
         expected = torch.zeros(len(self.data.pairs))
         for part in _filled(examples):
-            expected[[e.pair for e in part]] = self._expected(self.model, part).cpu()
-        return float(spearmanr(expected[pairs], self.data.scores[pairs]).statistic)
+            expected[[e.pair for e in part]] = self._expected(model, part).cpu()
+        return expected[pairs]
 
     def train(
         self, count: int, schedule: int, rate: float, work: Path, end: str, start: str
