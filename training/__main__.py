@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_FULL = {"queries": 36_000, "match": 56_000, "reason": 30_000, "settle": 6_000}
+_FULL = {"queries": 36_000, "match": 56_000, "reason": 24_000, "settle": 6_000}
 _SHORT = {"queries": 2_500, "match": 6_000, "reason": 2_000, "settle": 320}
 _RATES = {"match": 3e-4, "reason": 2e-4, "settle": 5e-5}
 _MATCH_SCHEDULE = 1.65  # the rate is still a third of its highest when `reason` takes over
