@@ -98,3 +98,8 @@ def _seconds_a_byte(trial: Path, pieces: list[npt.NDArray[Any]]) -> float:
     finally:
         trial.unlink(missing_ok=True)
     return (time.perf_counter() - start) / sum(piece.nbytes for piece in pieces)
+
+
+def amount(size: int) -> str:
+    """Return a number of bytes as it is told to people."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

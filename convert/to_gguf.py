@@ -24,7 +24,7 @@ from gguf import GGMLQuantizationType
 from erank_lite.convert import provenance
 from erank_lite.convert.architectures import Architecture, TensorPlan
 from erank_lite.convert.checkpoint import Checkpoint, StoredTensor
-from erank_lite.convert.needs import Needs, estimate
+from erank_lite.convert.needs import Needs, amount, estimate
 from erank_lite.convert.quantize import planned_size, quantize
 from erank_lite.convert.tensor_data import PIECE, converted, nbytes
 from erank_lite.convert.verify import check_tokenizer, check_whole
@@ -59,8 +59,9 @@ def check_type(kind: str) -> str:
     name = kind.upper().replace("-", "_")
     if name not in TYPES:
         usual = (*DIRECT, *QUANTIZED)
-        close = difflib.get_close_matches(name, usual, 3) or usual
-        raise InputError(f"there is no GGUF type {kind!r}; types are: {', '.join(close)}")
+        close = difflib.get_close_matches(name, usual, 3)
+        known = f"did you mean {' or '.join(close)}?" if close else f"types are: {', '.join(usual)}"
+        raise InputError(f"there is no GGUF type {kind!r}; {known}")
     return name
 
 
@@ -150,9 +151,9 @@ class _Conversion:
         needs = self._needs(first, second, start)
         if needs.disk > free:
             raise ModelError(
-                f"{first.parent} has {free / 1e9:.1f} GB free, but the conversion takes "
-                f"{needs.disk / 1e9:.1f} GB ({needs.size / 1e9:.1f} GB for the file itself): make "
-                "room, or choose a smaller type or another disk"
+                f"{first.parent} has {amount(free)} free, but the conversion takes "
+                f"{amount(needs.disk)} ({amount(needs.size)} for the file itself): make room, or "
+                "choose a smaller type or another disk"
             )
         announce(needs)
         self._write_tensors(first, start, progress)

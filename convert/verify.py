@@ -83,7 +83,7 @@ def check_whole(path: Path, tensors: Sequence[str], writes_prose: bool) -> None:
     if writes_prose and surprise > _CHANCE * math.log(size):
         _log.warning(
             "the model predicts text hardly better than chance (%.1f nats a token, chance is %.1f):"
-            " either it was never trained, or the checkpoint is damaged",
+            " it was never trained, or for answers alone, or the checkpoint is damaged",
             surprise,
             math.log(size),
         )

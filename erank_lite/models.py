@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 from erank_lite import hub
 from erank_lite.errors import InputError, ModelError
+from erank_lite.gguf_file import GGUFFile
 from erank_lite.types import Progress
 
 _log = logging.getLogger(__name__)
@@ -156,6 +157,11 @@ def _parse(name: str) -> HubName:
     before, colon, kind = name.partition(":")
     match = _HUB_NAME.fullmatch(before)
     # `models/x.gguf` is meant as a file, though it could be a repository's name.
+    if re.sub("[^a-z]", "", before.lower()).startswith(PACKAGED.replace("-", "")):
+        raise InputError(
+            f"{name} is nothing here; the model in the package is named {PACKAGED}, or "
+            f"{PACKAGED}:{DEFAULT_TYPE} where a type can be given"
+        )
     if match is None or (match["file"] is None and match["repository"].endswith(".gguf")):
         raise ModelError(
             f"there is no file or folder {name}; a model on the hub is named OWNER/NAME, as in "
@@ -171,7 +177,7 @@ def _parse(name: str) -> HubName:
 def _from_package(kind: str, progress: Progress) -> Path:
     # By what is in it: each environment has a copy, and all of one version are the same.
     digest = hashlib.sha256()
-    for file in sorted(_PACKAGED_FOLDER.iterdir()):
+    for file in sorted(p for p in _PACKAGED_FOLDER.iterdir() if p.is_file() and p.suffix != ".md"):
         digest.update(file.read_bytes())
     state = digest.hexdigest()[:16]
     return _converted(_PACKAGED_FOLDER, PACKAGED, state, PACKAGED, kind, progress)
@@ -353,15 +359,28 @@ def _converted(
     from erank_lite.convert.to_gguf import convert_gguf
 
     target = _target(group, state, name, kind)
-    if target.is_file():
+    if _is_whole(target):
         return target
     with _lock(target):
-        if not target.is_file():
+        if not _is_whole(target):
+            target.unlink(missing_ok=True)
             _log.info("converting %s to %s, once; it is kept as %s", checkpoint, kind, target)
             convert_gguf(
                 checkpoint, target, kind, writes_prose=group != PACKAGED, progress=progress
             )
     return target
+
+
+def _is_whole(file: Path) -> bool:
+    """Return whether a converted file is here, neither empty nor cut short since it was made."""
+    if not file.is_file():
+        return False
+    try:
+        GGUFFile.read(file)
+    except ModelError as error:
+        _log.warning("%s; it is converted again", error)
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -141,6 +141,10 @@ class ScoreReader:
 
     def feed(self, token: int, logprobs: Mapping[int, float] | None) -> Step:
         """Take one generated token; see `erank_lite.types.Reader.feed`."""
+        if logprobs is not None and any(map(math.isnan, logprobs.values())):
+            self._score = None
+            self._failure = "the model computes no numbers (NaN): its file is damaged"
+            return self._done()
         if self._probing:
             self._second_zero = self._zero_after_one(logprobs or {})
             return self._done()

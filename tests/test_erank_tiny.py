@@ -16,7 +16,7 @@ import pytest
 
 from erank_lite import Reranker
 from erank_lite.cli.demo import queries
-from erank_lite.errors import ModelError
+from erank_lite.errors import InputError, ModelError
 from erank_lite.models import cached, checkpoint_folder, model_file
 from erank_lite.prompt import PromptCore
 from erank_lite.tokenizer import Tokenizer
@@ -126,9 +126,32 @@ def test_it_is_converted_once(caplog: pytest.LogCaptureFixture) -> None:
     assert ("erank-tiny", "Q4_0") in [(c.name, c.what) for c in cached()]
 
 
-def test_a_wrong_type_is_an_error() -> None:
-    with pytest.raises(Exception, match="Q9"):
-        model_file("erank-tiny:Q9")
+def test_a_cached_file_that_was_cut_short_is_made_again() -> None:
+    file = model_file("erank-tiny:Q4_0")
+    size = file.stat().st_size
+    with file.open("r+b") as stream:
+        stream.truncate(size // 2)
+    assert model_file("erank-tiny:Q4_0") == file and file.stat().st_size == size
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("erank-tiny:Q9", "Q9"),
+        ("erank-tiny:Q4", "did you mean"),
+        ("Erank-Tiny", "is named erank-tiny"),
+        ("erank_tiny:BF16", "is named erank-tiny"),
+        ("erank-tiny@main", "is named erank-tiny"),
+    ],
+)
+def test_a_near_miss_is_an_error_that_helps(name: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        model_file(name)
+
+
+def test_converting_it_gives_no_warning(tmp_path: Path) -> None:
+    done = run("convert", "gguf", "erank-tiny", str(tmp_path / "tiny.gguf"), "--type", "Q8_0")
+    assert done.returncode == 0 and "chance" not in done.stderr
 
 
 def test_the_name_means_the_package_and_a_path_the_folder(
@@ -169,5 +192,14 @@ def test_the_demo() -> None:
     for query in queries():
         shown = done.stdout.split(query["query"])[1].split("the others")[0]
         assert shown.count("✓") >= 1
-    assert "erank-lite rerank --model Alibaba-NLP/ERank-4B" in done.stdout
+    copied = 'erank-lite rerank --model Alibaba-NLP/ERank-4B --query "your question" documents.txt'
+    assert f"  {copied}\n" in done.stdout
     assert "terms found." in done.stdout
+
+
+def test_a_reader_of_the_demo_who_goes_away() -> None:
+    command = [str(Path(sys.executable).with_name("erank-lite")), "demo"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait(60) == 141

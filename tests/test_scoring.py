@@ -211,6 +211,13 @@ def test_nothing_but_white_space_falls_back_too() -> None:
     assert (result["score"], result["forced"], result["failure"]) == (0, True, None)
 
 
+def test_a_model_that_computes_no_numbers_is_a_failure() -> None:
+    for thinking in ("full", "none"):
+        result = read("<think>x</think><answer>7</answer>", thinking=thinking, probability=math.nan)
+        assert result["rank_score"] is None and result["score"] is None
+        assert "NaN" in result["failure"]
+
+
 def test_expected_score_of_zero_takes_one_step_more() -> None:
     result = read("<think></think><answer>0</answer>", probability=0.4)
     # First digit: 0 with 0.4, 1 with 0.1; after 1, 0 with 0.1.

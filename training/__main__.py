@@ -27,10 +27,12 @@ _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": 
 def _step(made: Path, *arguments: str) -> None:
     if not made.exists():
         print(f"training.{' '.join(arguments)}", flush=True)
-        subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", f"training.{arguments[0]}", *arguments[1:]],
-            check=True, env=os.environ | _KEEP_MEMORY,
-        )  # fmt: skip
+            env=os.environ | _KEEP_MEMORY,
+        )
+        if done.returncode:
+            sys.exit(f"training.{arguments[0]} failed; the same command goes on from there")
 
 
 def main(work: Path, short: bool) -> None:

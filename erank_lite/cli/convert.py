@@ -20,9 +20,9 @@ from rich.progress import (
 )
 
 from erank_lite.cli.terminal import printable
-from erank_lite.convert.needs import Needs
+from erank_lite.convert.needs import Needs, amount
 from erank_lite.convert.to_gguf import check_type, convert_gguf
-from erank_lite.models import checkpoint_folder
+from erank_lite.models import PACKAGED, checkpoint_folder
 from erank_lite.types import Progress as Report
 
 
@@ -39,19 +39,19 @@ def run(source: str, out: Path, kind: str, force: bool, threads: int | None) -> 
         with shown_progress() as progress:
             folder = checkpoint_folder(source, progress)
             convert_gguf(
-                folder, out, kind, force=force, threads=threads, announce=_announce,
-                progress=progress,
+                folder, out, kind, force=force, threads=threads, writes_prose=source != PACKAGED,
+                announce=_announce, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
         typer.echo("interrupted: nothing is left of the conversion", err=True)
         raise
-    typer.echo(f"{printable(str(out))}  {_amount(out.stat().st_size)}", err=True)
+    typer.echo(f"{printable(str(out))}  {amount(out.stat().st_size)}", err=True)
 
 
 def _announce(needs: Needs) -> None:
     typer.echo(
-        f"the file will have {_amount(needs.size)}; on the way it takes {_amount(needs.disk)} of "
-        f"disk, {_amount(needs.memory)} of memory and about {_time(needs.seconds)}",
+        f"the file will have {amount(needs.size)}; on the way it takes {amount(needs.disk)} of "
+        f"disk, {amount(needs.memory)} of memory and about {_time(needs.seconds)}",
         err=True,
     )
 
@@ -78,10 +78,6 @@ def shown_progress() -> Iterator[Report]:
             progress.update(stages[stage], completed=done, total=total)
 
         yield show
-
-
-def _amount(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def _time(seconds: float) -> str:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import json
+import signal
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from erank_lite.cli.convert import shown_progress
 from erank_lite.cli.rerank import document_progress
-from erank_lite.cli.terminal import printable
+from erank_lite.cli.terminal import Terminal, printable
 from erank_lite.models import PACKAGED, model_file
 from erank_lite.reranker import Reranker, ranked
 
 _SHOWN = 4
+_INDENT = 9  # what stands before a document: its mark and its rank score
+_BEFORE = f"""\
+{PACKAGED} reads each document with the query, says how many of the query's terms it
+found, and scores it from 0 to 10. The number is score × Pr(score), which makes the
+order; {{mark}} marks what was written to answer the query. A model this small is often
+wrong, in the order and in what it says.
+"""
 _NEXT = """\
-[bold]Your own documents[/bold], one a line, or as .jsonl, .csv, a folder of text files:
+Your own documents, one a line, or as .jsonl, .csv, a folder of text files:
 
   erank-lite rerank --query "your question" documents.txt
 
-[bold]ERank-4B[/bold], which reasons at length and judges far better (8 GB, downloaded once):
+ERank-4B, which reasons at length and judges far better (8 GB, downloaded once):
 
   erank-lite rerank --model Alibaba-NLP/ERank-4B --query "your question" documents.txt
 """
@@ -42,7 +49,11 @@ def run() -> None:
     Raises:
         ModelError: the model cannot be converted or loaded.
     """
-    console = Console(highlight=False)
+    # Ended from outside, a conversion tidies up as when it is interrupted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = Terminal(highlight=False)
+    mark = "✓" if console.encoding.lower().startswith("utf") else "*"
+    console.print(_BEFORE.format(mark=mark), soft_wrap=True)
     begun = time.monotonic()
     with shown_progress() as progress:
         path = model_file(PACKAGED, progress)
@@ -57,21 +68,34 @@ def run() -> None:
                                    total=len(documents)))
                 )  # fmt: skip
             count += len(results)
-            _print(console, query["query"], results)
+            _print(console, query["query"], results, mark)
     took = time.monotonic() - ready
     console.print(
         f"{PACKAGED}: made ready in {ready - begun:.1f} s; "
-        f"{count} documents in {took:.1f} s, {count / took:.0f} a second\n"
+        f"{count} documents in {took:.1f} s, {count / took:.0f} a second\n",
+        soft_wrap=True,
     )
-    console.print(_NEXT)
+    console.print(Text(_NEXT), soft_wrap=True)  # lines to be copied are not broken
 
 
-def _print(console: Console, query: str, results: list[dict[str, Any]]) -> None:
-    console.print(Text(f"{query}", style="bold") + Text(f"  ({len(results)} documents)"))
+def _print(console: Terminal, query: str, results: list[dict[str, Any]], mark: str) -> None:
+    # Only a terminal has a width; what goes to a file or another program is not wrapped.
+    width = max(console.width, 2 * _INDENT) if console.is_terminal else 10_000
+    console.print(Text(query, style="bold") + f"  ({len(results)} documents)", soft_wrap=True)
     for result in results[:_SHOWN]:
-        mark = "✓" if result["answers"] else " "
-        head = Text(f"{mark} {result['rank_score']:5.2f}  {result['content']}")
-        console.print(Padding(head, (0, 0, 0, 1)))
-        console.print(Padding(Text(printable(result["reasoning"]), style="dim"), (0, 0, 0, 10)))
-    rest = [f"{r['rank_score']:.2f}" for r in results[_SHOWN:]]
-    console.print(Padding(Text(f"  the others: {', '.join(rest)}\n"), (0, 0, 0, 1)))
+        head = f" {mark if result['answers'] else ' '} {_number(result):>5}"
+        for text, style in ((result["content"], ""), (_said(result), "dim")):
+            lines = textwrap.wrap(text, width - _INDENT) or [""]
+            for line in lines:
+                console.print(Text(f"{head:{_INDENT}}{line}", style=style), soft_wrap=True)
+                head = ""
+    rest = ", ".join(map(_number, results[_SHOWN:]))
+    console.print(f"   the others: {rest}\n", soft_wrap=True)
+
+
+def _number(result: dict[str, Any]) -> str:
+    return "-" if result["rank_score"] is None else f"{result['rank_score']:.2f}"
+
+
+def _said(result: dict[str, Any]) -> str:
+    return printable(result["failure"] or result["reasoning"])

@@ -28,7 +28,7 @@ from rich.text import Text
 
 from erank_lite.cli.convert import shown_progress
 from erank_lite.cli.documents import Record, content_of, read_documents
-from erank_lite.cli.terminal import printable
+from erank_lite.cli.terminal import Terminal, printable
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
 from erank_lite.fusion import hybrid_scores
@@ -159,7 +159,7 @@ def _print(results: Sequence[dict[str, Any]], records: Sequence[Record], display
             # A lone surrogate has no UTF-8; as an escape, which is what this makes, JSON has it.
             sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace") + b"\n")
         return
-    console = Console()
+    console = Terminal()
     console.print(_table(results, display))
     if display.reasoning:
         for result in results:
@@ -206,8 +206,9 @@ def _table(results: Sequence[dict[str, Any]], display: Display) -> Table:
     first_stage = any(r.get("first_stage_score") is not None for r in results)
     numbers += ["hybrid"] * (display.alpha is not None) + ["first stage"] * first_stage
     for name in numbers:
-        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
-    table.add_column("document", ratio=1, no_wrap=True, overflow="ellipsis", min_width=12)
+        table.add_column(name, justify="right", no_wrap=" " not in name)
+    # A column that may wrap is narrowed first; its cells do not wrap all the same.
+    table.add_column("document", ratio=1, min_width=12)
     for r in results:
         score = "-" if r["score"] is None else str(r["score"])
         cells = [str(r["rank"]), _number(r["rank_score"]), score, _number(r["probability"])]
@@ -220,6 +221,7 @@ def _table(results: Sequence[dict[str, Any]], display: Display) -> Table:
         note = ", ".join(m for m in marks if m)
         if note:
             snippet = Text(f"[{printable(note)}] ", style="yellow") + snippet
+        snippet.no_wrap, snippet.overflow = True, "ellipsis"
         table.add_row(*cells, snippet)
     return table
 
