@@ -29,9 +29,9 @@ from erank_lite.convert.quantize import planned_size, quantize
 from erank_lite.convert.tensor_data import PIECE, converted, nbytes
 from erank_lite.convert.verify import check_tokenizer, check_whole
 from erank_lite.convert.vocabulary import Vocabulary
-from erank_lite.engines._llama_setup import usable_cores
 from erank_lite.errors import InputError, ModelError
 from erank_lite.gguf_file import GGUFFile
+from erank_lite.hardware import usable_cores
 from erank_lite.types import Progress
 
 DIRECT = ("F32", "F16", "BF16", "Q8_0")

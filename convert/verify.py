@@ -93,7 +93,7 @@ def _work(send: Callable[[dict[str, Any]], None], path: str, ids: list[int]) -> 
     import numpy as np
 
     from erank_lite.engines._llama import Batch, Context, Model
-    from erank_lite.engines._llama_setup import usable_cores
+    from erank_lite.hardware import usable_cores
 
     # Weights stay mapped from the file, so that a file larger than the memory is read once and no
     # more is needed.

@@ -33,8 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from erank_lite.engines._llama import Context
-from erank_lite.engines._llama_setup import usable_cores
 from erank_lite.engines.llama_cpp import LlamaCppEngine
+from erank_lite.hardware import usable_cores
 from erank_lite.types import Prompt, Request, Step
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-
-import psutil
 
 from erank_lite.engines._llama import GpuDevice
 from erank_lite.errors import InputError, ModelError
 from erank_lite.gguf_file import GGUFFile
+from erank_lite.hardware import memory
 
 REBUILD = (
     'reinstall it with CMAKE_ARGS="-DGGML_CUDA=on" (NVIDIA), "-DGGML_METAL=on" (Apple) or '
@@ -24,20 +22,11 @@ KV_BYTES = {
 }  # fmt: skip
 
 
-def usable_cores() -> int:
-    """Return the physical cores that this process may use."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    physical = psutil.cpu_count(logical=False)
-    return max(1, min(allowed or 1, physical or allowed or 1))
-
-
 def free_memory(devices: Sequence[GpuDevice], model_size: int, layers: int) -> int:
     """Return the bytes that keys and values may take, of what is free once the weights are in."""
-    if devices and layers < 0:
-        free = sum(d.free for d in devices)
-    else:
-        # The weights are mapped from the file: the system counts them as free until they are read.
-        free = psutil.virtual_memory().available - model_size
+    on_gpu = devices and layers < 0
+    # The weights are mapped from the file: the system counts them as free until they are read.
+    free = sum(d.free for d in devices) if on_gpu else memory()[1] - model_size
     return max(1, int(free * _MEMORY_SHARE))
 
 

@@ -29,11 +29,11 @@ from erank_lite.engines._llama_setup import (
     check_options,
     end_ids,
     free_memory,
-    usable_cores,
 )
 from erank_lite.engines.base import Engine
 from erank_lite.errors import ModelError
 from erank_lite.gguf_file import GGUFFile
+from erank_lite.hardware import usable_cores
 from erank_lite.tokenizer import Tokenizer
 from erank_lite.types import Completion, Reader, Request, Step
 

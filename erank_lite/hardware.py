@@ -1,0 +1,223 @@
+"""What this machine has. Facts only: nothing is decided here, and nothing heavy is imported.
+
+Limits that a container sets (control groups, versions 1 and 2) count as the machine's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+EXTRAS = (
+    "gptqmodel", "optimum", "torch", "transformers", "httpx", "bm25s", "ir-measures", "fastapi",
+)  # fmt: skip
+"""Packages outside the base whose presence opens an engine or a command."""
+
+_INSTRUCTIONS = (
+    "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8",
+    "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One accelerator. Sizes in bytes."""
+
+    name: str
+    kind: str
+    """"cuda" or "metal"."""
+    total: int
+    free: int
+    compute_capability: tuple[int, int] | None = None
+    driver: str | None = None
+
+
+@dataclass(frozen=True)
+class LlamaBuild:
+    """The installed llama.cpp."""
+
+    version: str
+    """Of llama-cpp-python."""
+    backends: tuple[str, ...]
+    """What it was built for, by the libraries that lie beside it: "cpu", "cuda", "metal", …"""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """This machine, as far as this process may use it. Sizes in bytes."""
+
+    system: str
+    processor: str
+    cores: int
+    instructions: tuple[str, ...]
+    memory_total: int
+    memory_free: int
+    gpus: tuple[Gpu, ...]
+    llama: LlamaBuild | None
+    extras: dict[str, str]
+    """Versions of those of `EXTRAS` that are installed."""
+
+
+def probe() -> Hardware:
+    """Return what this machine has. What cannot be found out is left out, never an error."""
+    total, free = memory()
+    return Hardware(
+        system=f"{platform.system()} {platform.machine()}",
+        processor=_processor(),
+        cores=usable_cores(),
+        instructions=_instructions(),
+        memory_total=total,
+        memory_free=free,
+        gpus=(*_nvidia(), *_apple(total, free)),
+        llama=llama_build(),
+        extras={name: found for name in EXTRAS if (found := _version(name)) is not None},
+    )
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Return the physical cores that this process may use, by its affinity and its container."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    physical = psutil.cpu_count(logical=False)
+    shares = [quota / period for quota, period in _cpu_limits(root)]
+    return max(1, min(allowed or 1, physical or allowed or 1, *(math.ceil(s) for s in shares)))
+
+
+def memory(root: Path = Path("/")) -> tuple[int, int]:
+    """Return the bytes of memory that this process may use, and of these the free ones."""
+    system = psutil.virtual_memory()
+    total, free = system.total, system.available
+    for limit, used in _memory_limits(root):
+        total, free = min(total, limit), min(free, limit - used)
+    return total, max(0, free)
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of the control groups that this process is in, the innermost first."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2) if line.count(":") >= 2 else ("", "-", "")
+        if controllers and controller not in controllers.split(","):
+            continue
+        base = root / "sys/fs/cgroup" / (controller if controllers else "")
+        folder = base / path.strip("/")
+        # Within a container its own group is mounted at the base, under another path.
+        yield from (f for f in (folder, *folder.parents) if f == base or base in f.parents)
+
+
+def _numbers(file: Path) -> list[int | None]:
+    """Return the numbers of a file, `None` for "max"; empty if it cannot be read."""
+    try:
+        return [None if w == "max" else int(w) for w in file.read_text().split()]
+    except (OSError, ValueError):
+        return []
+
+
+def _cpu_limits(root: Path) -> Iterator[tuple[int, int]]:
+    for group in _groups(root, "cpu"):
+        found = _numbers(group / "cpu.max") or [
+            *_numbers(group / "cpu.cfs_quota_us"), *_numbers(group / "cpu.cfs_period_us")
+        ]  # fmt: skip
+        if len(found) == 2 and found[0] and found[0] > 0 and found[1]:
+            yield found[0], found[1]
+
+
+def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
+    for group in _groups(root, "memory"):
+        for limit, usage in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            most, used = _numbers(group / limit), _numbers(group / usage)
+            if most and most[0] is not None and used and used[0] is not None:
+                # Cached file pages are given back when memory is wanted.
+                yield most[0], max(0, used[0] - _cached(group / "memory.stat"))
+
+
+def _cached(file: Path) -> int:
+    try:
+        rows = dict(line.split(None, 1) for line in file.read_text().splitlines())
+    except (OSError, ValueError):
+        return 0
+    return int(rows.get("inactive_file", rows.get("total_inactive_file", "0")))
+
+
+def _cpuinfo() -> dict[str, str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def _processor() -> str:
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def _instructions() -> tuple[str, ...]:
+    info = _cpuinfo()
+    flags = set((info.get("flags") or info.get("Features") or "").split())
+    return tuple(name for name in _INSTRUCTIONS if name in flags)
+
+
+def _nvidia() -> list[Gpu]:
+    """Return NVIDIA's devices by NVML, which needs the driver only."""
+    import pynvml
+
+    gpus = []
+    with contextlib.suppress(pynvml.NVMLError):
+        pynvml.nvmlInit()
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        for i in range(pynvml.nvmlDeviceGetCount()):
+            device = pynvml.nvmlDeviceGetHandleByIndex(i)
+            sizes = pynvml.nvmlDeviceGetMemoryInfo(device)
+            gpus.append(
+                Gpu(
+                    pynvml.nvmlDeviceGetName(device), "cuda", sizes.total, sizes.free,
+                    tuple(pynvml.nvmlDeviceGetCudaComputeCapability(device)), driver,
+                )
+            )  # fmt: skip
+        pynvml.nvmlShutdown()
+    return gpus
+
+
+def _apple(total: int, free: int) -> Iterator[Gpu]:
+    """Yield Apple's GPU, which shares the processor's memory."""
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        # Metal lets a process keep about three quarters of the memory resident on the GPU.
+        yield Gpu(_processor(), "metal", total * 3 // 4, min(free, total * 3 // 4))
+
+
+def llama_build() -> LlamaBuild | None:
+    """Return what the installed llama-cpp-python is, without loading it."""
+    found = importlib.util.find_spec("llama_cpp")
+    installed = _version("llama-cpp-python")
+    if found is None or found.origin is None or installed is None:
+        return None
+    named = os.environ.get("LLAMA_CPP_LIB_PATH")
+    folder = Path(named) if named else Path(found.origin).parent / "lib"
+    try:
+        files = [f.name for f in folder.iterdir() if "ggml-" in f.name]
+    except OSError:
+        files = []
+    parts = {name.split("ggml-", 1)[1].split(".")[0].split("-")[0] for name in files}
+    return LlamaBuild(installed, tuple(sorted(parts - {"base"})))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
