@@ -34,7 +34,7 @@ class Gpu:
 
     name: str
     kind: str
-    """"cuda" or "metal"."""
+    """"cuda" or "metal" by the maker's own means, "llama.cpp" where that lists it."""
     total: int
     free: int
     compute_capability: tuple[int, int] | None = None

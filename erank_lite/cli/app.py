@@ -214,6 +214,17 @@ def demo() -> None:
 
 
 @app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what this machine has, which ERank models run on it and how, and what to mend."""
+    from erank_lite.cli.doctor import run
+
+    with _output():
+        run(as_json)
+
+
+@app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

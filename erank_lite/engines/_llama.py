@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from erank_lite.errors import ModelError
+from erank_lite.hardware import Gpu
 
 _log = logging.getLogger(__name__)
 _ERROR = 4
@@ -56,16 +57,7 @@ def _reason() -> str:
     return re.sub(r"^\w+: ", "", _messages[0]) if _messages else "llama.cpp gave no reason"
 
 
-@dataclass(frozen=True, slots=True)
-class GpuDevice:
-    """One GPU as llama.cpp sees it; memory in bytes."""
-
-    name: str
-    free: int
-    total: int
-
-
-def gpu_devices() -> list[GpuDevice]:
+def gpu_devices() -> list[Gpu]:
     """Return the GPUs that the installed llama.cpp build can use."""
     start()  # looking for devices writes to the log
     from llama_cpp._ggml import libggml
@@ -88,7 +80,9 @@ def gpu_devices() -> list[GpuDevice]:
         if kind(device) in _GPU_TYPES:
             free, total = size(), size()
             memory(device, ctypes.byref(free), ctypes.byref(total))
-            devices.append(GpuDevice((name(device) or b"?").decode(), free.value, total.value))
+            devices.append(
+                Gpu((name(device) or b"?").decode(), "llama.cpp", total.value, free.value)
+            )
     return devices
 
 

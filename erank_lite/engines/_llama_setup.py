@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from erank_lite.engines._llama import GpuDevice
 from erank_lite.errors import InputError, ModelError
 from erank_lite.gguf_file import GGUFFile
-from erank_lite.hardware import memory
+from erank_lite.planning import KV_BYTES
 
 REBUILD = (
     'reinstall it with CMAKE_ARGS="-DGGML_CUDA=on" (NVIDIA), "-DGGML_METAL=on" (Apple) or '
     '"-DGGML_VULKAN=on": pip install --force-reinstall --no-cache-dir llama-cpp-python'
 )
 _MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ
-_MEMORY_SHARE = 0.6
-
-KV_BYTES = {
-    "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
-    "q4_1": 20 / 32, "q4_0": 18 / 32,
-}  # fmt: skip
-
-
-def free_memory(devices: Sequence[GpuDevice], model_size: int, layers: int) -> int:
-    """Return the bytes that keys and values may take, of what is free once the weights are in."""
-    on_gpu = devices and layers < 0
-    # The weights are mapped from the file: the system counts them as free until they are read.
-    free = sum(d.free for d in devices) if on_gpu else memory()[1] - model_size
-    return max(1, int(free * _MEMORY_SHARE))
 
 
 def check_options(

@@ -11,7 +11,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -22,30 +22,25 @@ import numpy.typing as npt
 from erank_lite.engines._amx import amx_is_broken
 from erank_lite.engines._llama import Batch, Context, Model, gpu_devices
 from erank_lite.engines._llama_setup import (
-    KV_BYTES,
     REBUILD,
     chat_template,
     check_model,
     check_options,
     end_ids,
-    free_memory,
 )
 from erank_lite.engines.base import Engine
 from erank_lite.errors import ModelError
 from erank_lite.gguf_file import GGUFFile
-from erank_lite.hardware import usable_cores
+from erank_lite.hardware import probe
+from erank_lite.planning import CELL_STEP, MICRO_BATCH, ModelFacts, Wishes, plan
+from erank_lite.scoring import MAX_NEW_TOKENS
 from erank_lite.tokenizer import Tokenizer
 from erank_lite.types import Completion, Reader, Request, Step
 
 _log = logging.getLogger(__name__)
 
-_CELL_STEP = 256  # llama.cpp pads a sequence's cells to this
 _SHORTEST_PREFIX = 16  # below, saving and restoring is not worth it
 _ATTEMPTS = 3
-# Sequences decoded together by default: on a processor, more rows stop paying about here; a GPU
-# has room for more before its memory is what limits.
-_SEQUENCES_CPU, _SEQUENCES_GPU = 16, 64
-_MICRO_BATCH = 512
 
 
 @dataclass(slots=True)
@@ -144,31 +139,37 @@ class LlamaCppEngine(Engine):
                 f"{gpu_layers} layers were asked for on the GPU, but this build of "
                 f"llama-cpp-python {has}: {REBUILD}; or leave gpu_layers out"
             )
-        layers = gpu_layers if gpu_layers is not None else (-1 if devices else 0)
+        self.max_new_tokens = gguf.metadata.get("erank_lite.max_new_tokens")
+        trained = int(gguf.hparam("context_length", 0)) or 32768
+        self.context_length = min(context_length or trained, trained)
+        self.plan = plan(
+            replace(
+                ModelFacts.of(gguf, self.max_new_tokens or MAX_NEW_TOKENS),
+                context_length=self.context_length,
+            ),
+            # GPUs as llama.cpp sees them, whoever made them.
+            replace(probe(), gpus=tuple(devices if main_gpu is None else devices[main_gpu:][:1])),
+            Wishes(
+                gpu_layers=gpu_layers, sequences=1 if strict else sequences, kv_type=kv_type,
+                flash_attention=flash_attention, micro_batch=micro_batch or MICRO_BATCH,
+                threads=threads, cache=memory,
+            ),
+        )  # fmt: skip
+        for reason in self.plan.reasons:
+            _log.log(logging.INFO if self.plan.fits else logging.WARNING, "%s", reason)
         self._model = Model(
             path,
-            layers,
+            self.plan.gpu_layers,
             main_gpu,
             list(tensor_split) if tensor_split else None,
             repack=not amx_is_broken(),
         )
         self.end_ids = end_ids(gguf) or self._model.end_ids
-        self.max_new_tokens = gguf.metadata.get("erank_lite.max_new_tokens")
-        trained = int(gguf.hparam("context_length", 0)) or 32768
-        self.context_length = min(context_length or trained, trained)
         self.generated = 0
         self._strict = strict
-        self._most = 1 if strict else sequences or (_SEQUENCES_GPU if devices else _SEQUENCES_CPU)
-        self._micro_batch = micro_batch or _MICRO_BATCH
-        self._threads = threads or usable_cores()
+        self._micro_batch = micro_batch or MICRO_BATCH
         self._kv_type = kv_type
-        # On a processor, flash attention sums values in 16 bits, which makes results depend on the
-        # batch's shape several times as much (benchmarks/speed/noise.py). Quantized values cannot
-        # do without it.
-        plain = not devices and kv_type in ("f32", "f16", "bf16")
-        self._flash = False if flash_attention is None and plain else flash_attention
-        self._cell_bytes = int(gguf.cache_bytes_per_token * KV_BYTES[kv_type] / 2)
-        self._memory = memory or free_memory(devices, gguf.size, layers)
+        self._cell_bytes = ModelFacts.of(gguf, 0).cell_size(kv_type)
         self._context: Context | None = None
         self._active: dict[int, _Sequence] = {}
         self._work: _Work | None = None
@@ -227,11 +228,11 @@ class LlamaCppEngine(Engine):
 
     def _resize(self, work: _Work) -> None:
         """Make the context fit the work ahead, where the one there is does not."""
-        ahead = work.look(4 * self._most)
+        ahead = work.look(4 * self.plan.sequences)
         needs = [len(r.prompt.ids) + r.reader().capacity for r in ahead]
         needs = [n for n in needs if n <= self.context_length]
         cells = _round_up(max(needs))
-        sequences = min(self._most, len(ahead), self._fit(cells))
+        sequences = min(self.plan.sequences, len(ahead), self._fit(cells))
         old = self._context
         if old is not None:
             # Making it anew takes a while: not for a few places more.
@@ -250,15 +251,15 @@ class LlamaCppEngine(Engine):
             cells,
             batch=self._micro_batch + 8 * sequences,
             micro_batch=self._micro_batch,
-            threads=self._threads,
+            threads=self.plan.threads,
             kv_type=self._kv_type,
-            flash_attention=self._flash,
+            flash_attention=self.plan.flash_attention,
         )
         _log.info("%d sequences of %d tokens", sequences, cells)
 
     def _fit(self, cells: int) -> int:
         """Return how many sequences of so many cells the memory holds; one is always tried."""
-        return max(1, self._memory // (cells * self._cell_bytes))
+        return max(1, self.plan.cache // (cells * self._cell_bytes))
 
     def _start(self, slot: int, work: _Work) -> Iterator[Completion]:
         """Begin the next document in `slot`, after the part that its query's documents share."""
@@ -439,4 +440,4 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def _round_up(cells: int) -> int:
-    return -(-cells // _CELL_STEP) * _CELL_STEP
+    return -(-cells // CELL_STEP) * CELL_STEP

@@ -1,0 +1,362 @@
+"""How a model is to run on a machine: a pure function from facts and wishes to a plan.
+
+Nothing is looked up and nothing is loaded here: the same facts give the same plan on any machine.
+
+What is preferred, and why:
+
+1. All layers on the GPUs, with room for at least `_FEWEST` documents. ERank writes some 400 tokens
+   a document, one after the other, and each reads every weight: the pace is that of the memory, of
+   which a GPU's is about ten times a processor's.
+2. As many layers as fit. The processor computes the others at every token, so that the pace falls
+   quickly with the first that are left out; below `_LEAST_SHARE` of them it is the processor's own
+   within a factor of two, and all of it stays there.
+3. The processor.
+
+Sizes are those that llama.cpp reserves: each document decoded has cells of its own, for its prompt
+and all that it may write. Of the buffers that it computes in, the size is fitted to what llama.cpp
+0.3.36 of llama-cpp-python reports for six Qwen3 shapes (tests/test_planning.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from erank_lite.errors import InputError
+from erank_lite.gguf_file import GGUFFile
+from erank_lite.hardware import Hardware
+from erank_lite.scoring import MAX_NEW_TOKENS
+
+KV_BYTES = {
+    "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32,
+    "q4_1": 20 / 32, "q4_0": 18 / 32,
+}  # fmt: skip
+"""Bytes of a number in the cache of keys and values, by the cache's type."""
+
+MICRO_BATCH = 512
+CELL_STEP = 256  # llama.cpp pads a sequence's cells to this
+
+# Documents decoded together: on a processor, more rows stop paying about here; a GPU has room for
+# more before its memory is what limits.
+_MOST_ON_PROCESSOR, _MOST_ON_GPU = 16, 64
+_FEWEST = 2
+_LEAST_SHARE = 0.5
+# Of what is free, for keys and values: other programs go on, and want memory at times.
+_CACHE_SHARE = 0.6
+_PER_GPU = 400 << 20  # what the driver's own context takes of each
+_PROMPT = 1_024  # tokens of a usual document with its query, to tell how many fit
+
+
+_VOCABULARY = 151_936
+_OUTPUT_BYTES = {"BF16": 2.0, "Q8_0": 34 / 32}
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    layers: int
+    width: int
+    inner_width: int
+    heads: int
+    tied: bool
+    """The embeddings are the output too."""
+    sizes: dict[str, int]
+
+
+PUBLISHED = {
+    "ERank-4B": _Checkpoint(36, 2560, 9728, 32, True, {
+        "BF16": 8_045_352_416, "Q8_0": 4_274_457_150, "Q6_K": 3_300_319_560,
+        "Q5_K_M": 2_883_563_029, "Q4_K_M": 2_491_332_690,
+    }),
+    "ERank-14B": _Checkpoint(40, 5120, 17408, 40, False, {
+        "BF16": 29_537_491_008, "Q8_0": 15_692_589_958, "Q6_K": 12_115_991_593,
+        "Q5_K_M": 10_508_618_957, "Q4_K_M": 8_995_806_905,
+    }),
+    "ERank-32B": _Checkpoint(64, 5120, 25600, 64, False, {
+        "BF16": 65_525_642_592, "Q8_0": 34_811_758_511, "Q6_K": 26_877_341_205,
+        "Q5_K_M": 23_208_866_612, "Q4_K_M": 19_756_188_959,
+    }),
+}  # fmt: skip
+"""The checkpoints of Alibaba-NLP, and the bytes of their tensors by type."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a GGUF file asks of a machine. Sizes in bytes.
+
+    Attributes:
+        name: what to call it.
+        layers: how many.
+        layer_size: of the largest layer's weights.
+        output_size: of the last matrix, which gives the logits.
+        tied: it is the embeddings' matrix too, of which a GPU gets a copy.
+        size: of all weights; what is neither a layer nor the output stays with the processor.
+        cache_size: of the keys and values of one token, in 16-bit floats.
+        width: of the residual stream.
+        inner_width: of the feed-forward part.
+        heads: of attention.
+        head_size: numbers in each.
+        vocabulary: tokens.
+        context_length: the most tokens that the model was trained for.
+        max_new_tokens: the most that it may write.
+    """
+
+    name: str
+    layers: int
+    layer_size: int
+    output_size: int
+    tied: bool
+    size: int
+    cache_size: int
+    width: int
+    inner_width: int
+    heads: int
+    head_size: int
+    vocabulary: int
+    context_length: int
+    max_new_tokens: int
+
+    @classmethod
+    def of(cls, gguf: GGUFFile, max_new_tokens: int) -> ModelFacts:
+        """Return the facts of a file whose header has been read."""
+        layers: dict[str, int] = {}
+        named: dict[str, int] = {}
+        for tensor in gguf.tensors:
+            part = tensor.name.split(".")
+            if part[0] == "blk":
+                layers[part[1]] = layers.get(part[1], 0) + tensor.size
+            else:
+                named[part[0]] = named.get(part[0], 0) + tensor.size
+        embedding = next((t for t in gguf.tensors if t.name == "token_embd.weight"), None)
+        heads = max(1, _largest(gguf.hparam("attention.head_count", 1)))
+        width = _largest(gguf.hparam("embedding_length", 0))
+        return cls(
+            name=gguf.path.name,
+            layers=max(1, len(layers)),
+            layer_size=max(layers.values(), default=0),
+            output_size=named.get("output", named.get("token_embd", 0)),
+            tied="output" not in named,
+            size=sum(layers.values()) + sum(named.values()),
+            cache_size=gguf.cache_bytes_per_token,
+            width=width,
+            inner_width=_largest(gguf.hparam("feed_forward_length", 0)),
+            heads=heads,
+            head_size=_largest(gguf.hparam("attention.key_length", width // heads)),
+            vocabulary=embedding.shape[-1] if embedding is not None else 0,
+            context_length=_largest(gguf.hparam("context_length", 0)) or 32_768,
+            max_new_tokens=max_new_tokens,
+        )
+
+    @classmethod
+    def published(cls, name: str, kind: str) -> ModelFacts:
+        """Return the facts of an ERank checkpoint, one of `PUBLISHED`, as a GGUF of type `kind`.
+
+        Sizes are those that llama.cpp 0.3.36's quantizer names for tensors of these shapes.
+        """
+        checkpoint = PUBLISHED[name]
+        size = checkpoint.sizes[kind]
+        # K-quants keep the output as Q6_K, and embeddings apart from it in the main type; that the
+        # latter are taken for as large makes layers 1 % smaller than they are.
+        output = int(_VOCABULARY * checkpoint.width * _OUTPUT_BYTES.get(kind, 210 / 256))
+        matrices = 1 if checkpoint.tied else 2
+        return cls(
+            name=f"{name} {kind}",
+            layers=checkpoint.layers,
+            layer_size=(size - matrices * output) // checkpoint.layers,
+            output_size=output,
+            tied=checkpoint.tied,
+            size=size,
+            cache_size=checkpoint.layers * 2 * 2 * 8 * 128,
+            width=checkpoint.width,
+            inner_width=checkpoint.inner_width,
+            heads=checkpoint.heads,
+            head_size=128,
+            vocabulary=_VOCABULARY,
+            context_length=40_960,
+            max_new_tokens=MAX_NEW_TOKENS,
+        )
+
+    @property
+    def document_cells(self) -> int:
+        """Cells that a usual document with its query and its answer takes."""
+        usual = min(_PROMPT + self.max_new_tokens, self.context_length)
+        return -(-usual // CELL_STEP) * CELL_STEP
+
+    def cell_size(self, kv_type: str) -> int:
+        """Return the bytes of the keys and values of one token."""
+        return int(self.cache_size * KV_BYTES[kv_type] / 2)
+
+    def on_gpu(self, layers: int) -> int:
+        """Return the bytes that so many layers take; one more than there are brings the output."""
+        output = self.output_size if layers > self.layers else 0
+        return min(layers, self.layers) * self.layer_size + output
+
+    def on_processor(self, layers: int) -> int:
+        """Return the bytes of weights that stay with the processor when so many layers do not."""
+        moved = self.on_gpu(min(layers, self.layers) if self.tied else layers)
+        return max(0, self.size - moved)
+
+    def buffer_size(
+        self, sequences: int, cells: int, micro_batch: int, flash_attention: bool
+    ) -> int:
+        """Return the bytes that llama.cpp computes in, the logits it hands out included."""
+        rows = 4 * micro_batch
+        kv_width = self.cache_size // (4 * self.layers)
+        if flash_attention:
+            layer = rows * (3 * self.inner_width + 4 * self.width) + 2 * micro_batch * cells
+        else:
+            scores = (self.heads + 1) * cells
+            inner = self.width + self.inner_width + self.heads * self.head_size + 3 * kv_width
+            layer = rows * (scores + inner)
+        logits = 4 * sequences * self.vocabulary
+        return max(layer, logits) + logits
+
+
+def _largest(value: object) -> int:
+    """Return a number of the metadata, or the largest where each layer has its own."""
+    numbers = value if isinstance(value, list) else [value]
+    return max((n for n in numbers if isinstance(n, int)), default=0)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asked for; None leaves it to the plan."""
+
+    gpu_layers: int | None = None
+    sequences: int | None = None
+    kv_type: str = "f16"
+    flash_attention: bool | None = None
+    micro_batch: int = MICRO_BATCH
+    threads: int | None = None
+    cache: int | None = None
+    """Bytes for keys and values."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the model runs. Sizes in bytes.
+
+    Attributes:
+        gpu_layers: layers on the GPUs, the output counted as one; all of them is layers + 1.
+        sequences: the most documents decoded together.
+        documents: of usual length, how many of these fit at once.
+        cache: for the keys and values of all of them.
+        flash_attention: use it; None leaves it to llama.cpp.
+        threads: of the processor.
+        gpu_memory: expected on the GPUs, with usual documents.
+        memory: expected in the processor's memory, the weights mapped from the file included.
+        fits: whether the memory is there.
+        reasons: why, a line each.
+    """
+
+    gpu_layers: int
+    sequences: int
+    documents: int
+    cache: int
+    flash_attention: bool | None
+    threads: int
+    gpu_memory: int
+    memory: int
+    fits: bool
+    reasons: tuple[str, ...]
+
+
+def plan(model: ModelFacts, machine: Hardware, wishes: Wishes) -> Plan:
+    """Decide how `model` runs on `machine`.
+
+    Raises:
+        InputError: a wish cannot be kept.
+    """
+    reasons: list[str] = []
+    layers = _layers(model, machine, wishes, reasons)
+    share = min(layers, model.layers) / model.layers
+    on_gpu = model.on_gpu(layers)
+    cells = model.document_cells
+    document = cells * model.cell_size(wishes.kv_type)
+    flash = wishes.flash_attention
+    if flash is None and not layers and wishes.kv_type in ("f32", "f16", "bf16"):
+        # On a processor it sums values in 16 bits, which makes results depend several times as
+        # much on what is computed together (benchmarks/speed/noise.py).
+        flash = False
+    most = wishes.sequences or (_MOST_ON_GPU if layers else _MOST_ON_PROCESSOR)
+    buffers = model.buffer_size(most, cells, wishes.micro_batch, flash is not False)
+
+    # What is left once the weights are there: keys and values lie where their layers are.
+    rooms = []
+    if layers:
+        gpu_free = sum(g.free for g in machine.gpus) - on_gpu
+        gpu_free -= len(machine.gpus) * (_PER_GPU + buffers)
+        rooms.append(max(0, gpu_free) * _CACHE_SHARE / share)
+    if share < 1:
+        # Weights mapped from the file count as free until they are read.
+        ram_free = machine.memory_free - model.on_processor(layers) - (0 if layers else buffers)
+        rooms.append(max(0, ram_free) * _CACHE_SHARE / (1 - share))
+    cache = wishes.cache or max(1, int(min(rooms)))
+    fitting = max(1, min(most, cache // document))
+    used = fitting * document
+    gpu_memory = 0
+    if layers:
+        gpu_memory = on_gpu + int(used * share) + len(machine.gpus) * (_PER_GPU + buffers)
+    memory = model.on_processor(layers) + int(used * (1 - share)) + (0 if layers else buffers)
+    fits = memory <= machine.memory_free and gpu_memory <= sum(g.free for g in machine.gpus)
+    reasons.append(
+        f"{fitting} documents of {cells:,} tokens together: {_gib(document)} each for keys and "
+        f"values ({wishes.kv_type})"
+    )
+    if not fits:
+        reasons.append(
+            f"it does not fit: {_gib(memory)} of {_gib(machine.memory_free)} free memory"
+            + (f", {_gib(gpu_memory)} of the GPU" if layers else "")
+        )
+    threads = wishes.threads or machine.cores
+    return Plan(
+        layers, most, fitting, cache, flash, threads, gpu_memory, memory, fits, tuple(reasons)
+    )
+
+
+def _layers(model: ModelFacts, machine: Hardware, wishes: Wishes, reasons: list[str]) -> int:
+    """Return how many layers go to the GPUs, the output counted as one."""
+    everything = model.layers + 1
+    free = sum(g.free for g in machine.gpus)
+    names = ", ".join(g.name for g in machine.gpus)
+    if wishes.gpu_layers is not None:
+        asked = everything if wishes.gpu_layers < 0 else min(wishes.gpu_layers, everything)
+        if asked and not machine.gpus:
+            raise InputError(f"{wishes.gpu_layers} layers were asked for on the GPU: there is none")
+        if model.on_gpu(asked) > free:
+            raise InputError(
+                f"{asked} layers take {_gib(model.on_gpu(asked))}, and {names} has "
+                f"{_gib(free)} free: ask for fewer, or leave gpu_layers out"
+            )
+        reasons.append(f"{asked} of {everything} layers on the GPU, as asked for")
+        return asked
+    if not machine.gpus:
+        reasons.append("on the processor: there is no GPU that llama.cpp can use here")
+        return 0
+    document = model.document_cells * model.cell_size(wishes.kv_type)
+    buffers = model.buffer_size(
+        _FEWEST, model.document_cells, wishes.micro_batch, wishes.flash_attention is not False
+    )
+    room = free - len(machine.gpus) * (_PER_GPU + buffers)
+
+    def needed(layers: int) -> float:
+        cache = _FEWEST * document * min(layers, model.layers) / model.layers
+        return model.on_gpu(layers) + cache / _CACHE_SHARE
+
+    fitting = next((n for n in range(everything, 0, -1) if needed(n) <= room), 0)
+    if fitting == everything:
+        reasons.append(f"all layers on {names}: {_gib(model.on_gpu(fitting))} of weights")
+    elif fitting >= _LEAST_SHARE * model.layers:
+        reasons.append(
+            f"{fitting} of {everything} layers on {names}: it has {_gib(free)} free, all would "
+            f"take {_gib(int(needed(everything)) + free - room)}"
+        )
+    else:
+        reasons.append(
+            f"on the processor: {names} has {_gib(free)} free, room for {fitting} of {everything} "
+            "layers, which is too few to be faster"
+        )
+        fitting = 0
+    return fitting
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,161 @@
+"""Plans for machines of every size, and llama.cpp's own figures of memory beside the estimate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from erank_lite.errors import InputError
+from erank_lite.hardware import Gpu, Hardware
+from erank_lite.planning import PUBLISHED, ModelFacts, Plan, Wishes, plan
+
+GIB = 1 << 30
+MIB = 1 << 20
+B4, B14, B32 = PUBLISHED
+
+
+def machine(memory: float, *gpus: float, cores: int = 8) -> Hardware:
+    """Return a machine by its free memory and that of each of its GPUs, in GiB."""
+    return Hardware(
+        system="Linux x86_64", processor="made up", cores=cores, instructions=(),
+        memory_total=int(memory * GIB), memory_free=int(memory * GIB),
+        gpus=tuple(Gpu(f"GPU {i}", "cuda", int(g * GIB), int(g * GIB)) for i, g in enumerate(gpus)),
+        llama=None, extras={},
+    )  # fmt: skip
+
+
+def planned(name: str, kind: str, hardware: Hardware, **wishes: object) -> Plan:
+    return plan(ModelFacts.published(name, kind), hardware, Wishes(**wishes))  # type: ignore[arg-type]
+
+
+ALL, SOME, NONE = "all", "some", "none"
+
+
+@pytest.mark.parametrize(
+    ("what", "hardware", "name", "kind", "on_gpu", "fits"),
+    [
+        ("a small laptop, half of its memory taken", machine(4), B4, "Q4_K_M", NONE, True),
+        ("it is too small for more", machine(4), B4, "Q8_0", NONE, False),
+        ("a laptop of 16 GB", machine(12), B4, "Q8_0", NONE, True),
+        ("a laptop of 16 GB, the middle model", machine(12), B14, "Q4_K_M", NONE, True),
+        ("a desktop of 32 GB", machine(28), B14, "Q8_0", NONE, True),
+        ("a desktop of 32 GB, the large model", machine(28), B32, "Q4_K_M", NONE, True),
+        ("a desktop of 32 GB, the large model as published", machine(28), B32, "BF16", NONE, False),
+        ("a workstation without a GPU", machine(120), B32, "BF16", NONE, True),
+        ("6 GB card", machine(12, 5.4), B4, "Q4_K_M", ALL, True),
+        ("6 GB card, not all of it", machine(12, 5.4), B4, "Q8_0", SOME, True),
+        ("6 GB card, too small to help", machine(12, 5.4), B14, "Q4_K_M", NONE, True),
+        ("8 GB card", machine(28, 7.2), B4, "Q8_0", ALL, True),
+        ("8 GB card, the middle model in part", machine(28, 7.2), B14, "Q4_K_M", SOME, True),
+        ("8 GB card that a game fills", machine(28, 1.5), B4, "Q4_K_M", NONE, True),
+        ("8 GB card, little memory beside it", machine(3, 7.2), B4, "Q4_K_M", ALL, True),
+        ("12 GB card", machine(28, 11.2), B14, "Q4_K_M", ALL, True),
+        ("16 GB card, the large model in part", machine(28, 15), B32, "Q4_K_M", SOME, True),
+        ("24 GB card", machine(60, 22.8), B14, "Q8_0", ALL, True),
+        ("24 GB card, the large model", machine(60, 22.8), B32, "Q4_K_M", ALL, True),
+        ("24 GB card, the large model as published", machine(60, 22.8), B32, "BF16", NONE, False),
+        ("two cards of 24 GB", machine(60, 22.8, 22.8), B32, "Q8_0", ALL, True),
+        ("80 GB", machine(120, 78), B32, "Q8_0", ALL, True),
+        ("141 GB, the large model as published", machine(120, 139), B32, "BF16", ALL, True),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " in value else None,
+)
+def test_machines(
+    what: str, hardware: Hardware, name: str, kind: str, on_gpu: str, fits: bool
+) -> None:
+    model = ModelFacts.published(name, kind)
+    found = plan(model, hardware, Wishes())
+    layers = {0: NONE, model.layers + 1: ALL}.get(found.gpu_layers, SOME)
+    assert (layers, found.fits) == (on_gpu, fits), found
+    assert found.threads == hardware.cores
+    if fits:
+        assert found.documents >= 1 and found.memory <= hardware.memory_free
+        assert found.gpu_memory <= sum(g.free for g in hardware.gpus)
+    else:
+        assert any("does not fit" in reason for reason in found.reasons)
+
+
+def test_more_memory_is_never_worse() -> None:
+    for name in PUBLISHED:
+        plans = [planned(name, "Q4_K_M", machine(28, size / 2)) for size in range(1, 80)]
+        layers = [p.gpu_layers for p in plans]
+        assert layers == sorted(layers)
+        whole = [p.documents for p in plans if p.gpu_layers > PUBLISHED[name].layers]
+        assert whole == sorted(whole)
+
+
+def test_the_same_facts_give_the_same_plan() -> None:
+    assert planned(B4, "Q4_K_M", machine(12, 8)) == planned(B4, "Q4_K_M", machine(12, 8))
+
+
+def test_a_smaller_cache_type_holds_more_documents() -> None:
+    plain = planned(B4, "Q4_K_M", machine(28, 7.2))
+    small = planned(B4, "Q4_K_M", machine(28, 7.2), kv_type="q8_0")
+    assert small.documents > 1.5 * plain.documents
+
+
+def test_wishes_are_kept() -> None:
+    found = planned(
+        B4, "Q4_K_M", machine(28, 22.8), gpu_layers=10, sequences=3, threads=5, cache=GIB,
+        flash_attention=True,
+    )  # fmt: skip
+    assert (found.gpu_layers, found.sequences, found.threads) == (10, 3, 5)
+    assert (found.cache, found.flash_attention) == (GIB, True)
+    assert "as asked for" in found.reasons[0]
+    assert planned(B4, "Q4_K_M", machine(28, 22.8), gpu_layers=-1).gpu_layers == 37
+    assert planned(B4, "Q4_K_M", machine(28, 22.8), gpu_layers=0).gpu_layers == 0
+
+
+def test_a_wish_that_cannot_be_kept_is_an_error() -> None:
+    with pytest.raises(InputError, match="there is none"):
+        planned(B4, "Q4_K_M", machine(28), gpu_layers=5)
+    with pytest.raises(InputError, match=r"has 7\.2 GiB free"):
+        planned(B14, "Q4_K_M", machine(28, 7.2), gpu_layers=-1)
+
+
+def test_flash_attention_is_left_out_on_a_processor_only_where_it_can_be() -> None:
+    assert planned(B4, "Q4_K_M", machine(28)).flash_attention is False
+    assert planned(B4, "Q4_K_M", machine(28), kv_type="q8_0").flash_attention is None
+    assert planned(B4, "Q4_K_M", machine(28, 22.8)).flash_attention is None
+
+
+_4B = ModelFacts.published(B4, "Q4_K_M")
+_14B = ModelFacts.published(B14, "Q4_K_M")
+_06B = replace(_4B, layers=28, width=1024, inner_width=3072, heads=16, cache_size=28 * 4096)
+_ODD = replace(_4B, layers=12, width=1536, inner_width=4096, heads=12, cache_size=12 * 1024)
+_TINY = replace(
+    _4B, layers=17, width=512, inner_width=768, heads=12, head_size=64, cache_size=17 * 768,
+    vocabulary=23_552,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "sequences", "cells", "rows", "flash", "reported"),
+    [
+        (_4B, 16, 1024, 512, False, 101.01), (_4B, 16, 4096, 512, False, 299.01),
+        (_4B, 16, 4096, 512, True, 84.01), (_4B, 16, 1024, 256, True, 40.51),
+        (_14B, 16, 4096, 512, False, 382.01), (_14B, 16, 4096, 512, True, 146.01),
+        (_06B, 4, 4096, 512, False, 154.01), (_06B, 64, 1024, 512, True, 39.60),
+        (_ODD, 16, 4096, 512, False, 120.01), (_ODD, 64, 1024, 512, True, 40.85),
+        (_TINY, 16, 4096, 512, False, 110.76), (_TINY, 16, 1024, 512, True, 8.51),
+    ],
+)  # fmt: skip
+def test_buffers_are_as_large_as_llama_cpp_says(
+    model: ModelFacts, sequences: int, cells: int, rows: int, flash: bool, reported: float
+) -> None:
+    """MiB by the log of llama.cpp (llama-cpp-python 0.3.36), on the processor."""
+    logits = 4 * sequences * model.vocabulary
+    estimate = model.buffer_size(sequences, cells, rows, flash) - logits
+    assert estimate == pytest.approx(reported * MIB, rel=0.12)
+
+
+def test_sizes_of_the_published_checkpoints_add_up() -> None:
+    for name in PUBLISHED:
+        for kind in PUBLISHED[name].sizes:
+            model = ModelFacts.published(name, kind)
+            assert model.on_processor(0) == model.size
+            everything = model.layers + 1
+            both = model.on_gpu(everything) + model.on_processor(everything)
+            copy = model.output_size if model.tied else 0
+            assert both == pytest.approx(model.size + copy, rel=0.001)
