@@ -559,9 +559,7 @@ def test_each_document_takes_one_line(ask: list[str], tmp_path: Path, columns: i
 
 @pytest.mark.parametrize("columns", [40, 60, 80])
 def test_a_narrow_table_keeps_its_numbers(ask: list[str], tmp_path: Path, columns: int):
-    (tmp_path / "d.txt").write_text(
-        "a text longer than the terminal is wide " * 9 + "\nb\n"
-    )
+    (tmp_path / "d.txt").write_text("a text longer than the terminal is wide " * 9 + "\nb\n")
     text, _, code = on_a_terminal(*ask, tmp_path / "d.txt", columns=columns)
     assert code == 0
     for place, line in enumerate(text.splitlines()[-2:], 1):

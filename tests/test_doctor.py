@@ -1,0 +1,63 @@
+"""`erank-lite doctor`, on this machine and on made-up ones."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from erank_lite.cli import doctor
+from erank_lite.hardware import Gpu, LlamaBuild, probe
+from erank_lite.planning import PUBLISHED
+
+GIB = 1 << 30
+CARD = Gpu("RTX 4060", "cuda", 8 * GIB, 7 * GIB, (8, 9), "580.1")
+
+
+def test_this_machine() -> None:
+    command = str(Path(sys.executable).with_name("erank-lite"))
+    done = subprocess.run([command, "doctor", "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["hardware"]["cores"] >= 1 and "cpu" in found["hardware"]["llama"]["backends"]
+    assert {name.split(":")[0] for name in found["plans"]} == set(PUBLISHED)
+    assert all(p["reasons"] for p in found["plans"].values())
+
+
+def printed(
+    capsys: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch, gpus: tuple[Gpu, ...],
+    backends: tuple[str, ...], memory: int = 28 * GIB,
+) -> str:  # fmt: skip
+    machine = replace(probe(), gpus=gpus, llama=LlamaBuild("0.3.36", backends), memory_free=memory)
+    patch.setattr(doctor, "probe", lambda: machine)
+    doctor.run(as_json=False)
+    return capsys.readouterr().out
+
+
+def test_a_build_without_cuda_is_told_how_to_mend(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = printed(capsys, monkeypatch, (CARD,), ("cpu",))
+    assert 'CMAKE_ARGS="-DGGML_CUDA=on" pip install' in text
+    line = next(line for line in text.splitlines() if line.startswith("ERank-4B:Q4_K_M"))
+    assert line.split()[1:3] == ["yes", "0"]
+
+
+def test_a_build_with_cuda_uses_the_card(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = printed(capsys, monkeypatch, (CARD,), ("cpu", "cuda"))
+    assert "Nothing to mend." in text and "compute capability 8.9" in text
+    line = next(line for line in text.splitlines() if line.startswith("ERank-4B:Q4_K_M"))
+    assert line.split()[1:3] == ["yes", "37"]
+
+
+def test_too_little_memory_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = printed(capsys, monkeypatch, (), ("cpu",), memory=2 * GIB)
+    assert "2.0 GiB is free" in text and "erank-tiny" in text
