@@ -140,7 +140,7 @@ class ModelFacts:
             inner_width=_largest(gguf.hparam("feed_forward_length", 0)),
             heads=heads,
             head_size=_largest(gguf.hparam("attention.key_length", width // heads)),
-            vocabulary=embedding.shape[-1] if embedding is not None else 0,
+            vocabulary=max(embedding.shape, default=0) if embedding is not None else 0,
             context_length=_largest(gguf.hparam("context_length", 0)) or 32_768,
             max_new_tokens=max_new_tokens,
         )
@@ -178,11 +178,11 @@ class ModelFacts:
     def document_cells(self) -> int:
         """Cells that a usual document with its query and its answer takes."""
         usual = min(_PROMPT + self.max_new_tokens, self.context_length)
-        return -(-usual // CELL_STEP) * CELL_STEP
+        return max(1, -(-usual // CELL_STEP)) * CELL_STEP
 
     def cell_size(self, kv_type: str) -> int:
         """Return the bytes of the keys and values of one token."""
-        return int(self.cache_size * KV_BYTES[kv_type] / 2)
+        return max(1, int(self.cache_size * KV_BYTES[kv_type] / 2))
 
     def on_gpu(self, layers: int) -> int:
         """Return the bytes that so many layers take; one more than there are brings the output."""
