@@ -155,8 +155,9 @@ class LlamaCppEngine(Engine):
                 threads=threads, cache=memory,
             ),
         )  # fmt: skip
-        for reason in self.plan.reasons:
-            _log.log(logging.INFO if self.plan.fits else logging.WARNING, "%s", reason)
+        _log.info("%s", "; ".join(self.plan.reasons))
+        if not self.plan.fits:
+            _log.warning("%s", self.plan.reasons[-1])
         self._model = Model(
             path,
             self.plan.gpu_layers,
