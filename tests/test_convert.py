@@ -407,7 +407,7 @@ def test_places_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
         convert_gguf(source, tmp_path / "b.gguf", "BF16")
     little = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: little)
-    with pytest.raises(ModelError, match="GB free, but the conversion takes"):
+    with pytest.raises(ModelError, match="free, but the conversion takes"):
         convert_gguf(source, tmp_path / "c.gguf", "BF16")
     assert not list(tmp_path.glob("c.gguf*"))
 
@@ -477,7 +477,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert "on the way it takes" in lines[0] and lines[-1].startswith(str(out))
     assert keys_of(out)["erank_lite.type"] == "Q4_K_M"
     assert "already there" in is_a_clear_line(run("convert", "gguf", source, out))
-    assert "types are: Q4_K_M" in is_a_clear_line(
+    assert "did you mean Q4_K_M" in is_a_clear_line(
         run("convert", "gguf", source, tmp_path / "o.gguf", "--type", "q4-km")
     )
     ranked = run("rerank", "--model", out, "--query", "q", "--thinking", "none", "--json", "-",
