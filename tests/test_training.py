@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -13,12 +14,21 @@ import pytest
 from test_erank_tiny import REASONING
 
 from erank_lite import Reranker
+from erank_lite.hardware import probe
 
 pytestmark = pytest.mark.training
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not {"avx512_bf16", "amx_bf16", "bf16"} & set(probe().instructions):
+        pytest.skip("it takes hours on a processor that does not compute in bfloat16")
+    apt = shutil.which("apt-get")
+    if not apt or subprocess.run([apt, "download", "--print-uris", "wordnet-base"],
+                                 capture_output=True).returncode:  # fmt: skip
+        pytest.skip(
+            "its texts are those of Debian's package wordnet-base, which apt-get cannot find"
+        )
     return tmp_path_factory.mktemp("training")
 
 
