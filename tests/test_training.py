@@ -27,7 +27,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not apt or subprocess.run([apt, "download", "--print-uris", "wordnet-base"],
                                  capture_output=True).returncode:  # fmt: skip
         pytest.skip(
-            "its texts are those of Debian's package wordnet-base, which apt-get cannot find"
+            "its texts are those of Debian's wordnet-base, which apt-get cannot find"
         )
     return tmp_path_factory.mktemp("training")
 
