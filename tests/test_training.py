@@ -26,9 +26,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     apt = shutil.which("apt-get")
     if not apt or subprocess.run([apt, "download", "--print-uris", "wordnet-base"],
                                  capture_output=True).returncode:  # fmt: skip
-        pytest.skip(
-            "its texts are those of Debian's wordnet-base, which apt-get cannot find"
-        )
+        pytest.skip("its texts are those of Debian's wordnet-base, which apt-get cannot find")
     return tmp_path_factory.mktemp("training")
 
 
