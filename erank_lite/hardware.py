@@ -39,6 +39,8 @@ class Gpu:
     free: int
     compute_capability: tuple[int, int] | None = None
     driver: str | None = None
+    shared: bool = False
+    """Its memory is the processor's."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def memory(root: Path = Path("/")) -> tuple[int, int]:
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """Yield the folders of the control groups that this process is in, the innermost first."""
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(errors="replace").splitlines()
     except OSError:
         return
     for line in lines:
@@ -146,16 +148,20 @@ def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
 
 
 def _cached(file: Path) -> int:
+    """Return the bytes of file pages, in the groups below too (which version 1 names apart)."""
     try:
         rows = dict(line.split(None, 1) for line in file.read_text().splitlines())
+        return sum(
+            int(rows.get(f"total_{kind}", rows.get(kind, "0")))
+            for kind in ("active_file", "inactive_file")
+        )
     except (OSError, ValueError):
         return 0
-    return int(rows.get("inactive_file", rows.get("total_inactive_file", "0")))
 
 
 def _cpuinfo() -> dict[str, str]:
     try:
-        text = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+        text = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0]
     except OSError:
         return {}
     pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
@@ -177,27 +183,44 @@ def _nvidia() -> list[Gpu]:
     import pynvml
 
     gpus = []
-    with contextlib.suppress(pynvml.NVMLError):
+    try:
         pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    with contextlib.suppress(pynvml.NVMLError):
         driver = pynvml.nvmlSystemGetDriverVersion()
         for i in range(pynvml.nvmlDeviceGetCount()):
-            device = pynvml.nvmlDeviceGetHandleByIndex(i)
-            sizes = pynvml.nvmlDeviceGetMemoryInfo(device)
-            gpus.append(
-                Gpu(
-                    pynvml.nvmlDeviceGetName(device), "cuda", sizes.total, sizes.free,
-                    tuple(pynvml.nvmlDeviceGetCudaComputeCapability(device)), driver,
-                )
-            )  # fmt: skip
+            with contextlib.suppress(pynvml.NVMLError):  # one of them may tell nothing
+                device = pynvml.nvmlDeviceGetHandleByIndex(i)
+                if not _visible(i, pynvml.nvmlDeviceGetUUID(device)):
+                    continue
+                sizes = pynvml.nvmlDeviceGetMemoryInfo(device)
+                gpus.append(
+                    Gpu(
+                        pynvml.nvmlDeviceGetName(device), "cuda", sizes.total, sizes.free,
+                        tuple(pynvml.nvmlDeviceGetCudaComputeCapability(device)), driver,
+                    )
+                )  # fmt: skip
+    with contextlib.suppress(pynvml.NVMLError):
         pynvml.nvmlShutdown()
     return gpus
+
+
+def _visible(index: int, uuid: str) -> bool:
+    """Return whether CUDA_VISIBLE_DEVICES lets this process use the device."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return True
+    parts = [part.strip() for part in named.split(",") if part.strip()]
+    return any(part == str(index) or (len(part) > 4 and uuid.startswith(part)) for part in parts)
 
 
 def _apple(total: int, free: int) -> Iterator[Gpu]:
     """Yield Apple's GPU, which shares the processor's memory."""
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         # Metal lets a process keep about three quarters of the memory resident on the GPU.
-        yield Gpu(_processor(), "metal", total * 3 // 4, min(free, total * 3 // 4))
+        most = total * 3 // 4
+        yield Gpu(_processor(), "metal", most, min(free, most), shared=True)
 
 
 def llama_build() -> LlamaBuild | None:

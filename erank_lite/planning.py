@@ -19,11 +19,11 @@ and all that it may write. Of the buffers that it computes in, the size is fitte
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from erank_lite.errors import InputError
 from erank_lite.gguf_file import GGUFFile
-from erank_lite.hardware import Hardware
+from erank_lite.hardware import Gpu, Hardware
 from erank_lite.scoring import MAX_NEW_TOKENS
 
 KV_BYTES = {
@@ -39,6 +39,7 @@ CELL_STEP = 256  # llama.cpp pads a sequence's cells to this
 # more before its memory is what limits.
 _MOST_ON_PROCESSOR, _MOST_ON_GPU = 16, 64
 _FEWEST = 2
+_MOST_LAYERS = 1_024  # more than any model has: a damaged header may name any number
 _LEAST_SHARE = 0.5
 # Of what is free, for keys and values: other programs go on, and want memory at times.
 _CACHE_SHARE = 0.6
@@ -84,8 +85,7 @@ class ModelFacts:
 
     Attributes:
         name: what to call it.
-        layers: how many.
-        layer_size: of the largest layer's weights.
+        layer_sizes: of each layer's weights, from the first.
         output_size: of the last matrix, which gives the logits.
         tied: it is the embeddings' matrix too, of which a GPU gets a copy.
         size: of all weights; what is neither a layer nor the output stays with the processor.
@@ -100,8 +100,7 @@ class ModelFacts:
     """
 
     name: str
-    layers: int
-    layer_size: int
+    layer_sizes: tuple[int, ...]
     output_size: int
     tied: bool
     size: int
@@ -117,24 +116,25 @@ class ModelFacts:
     @classmethod
     def of(cls, gguf: GGUFFile, max_new_tokens: int) -> ModelFacts:
         """Return the facts of a file whose header has been read."""
-        layers: dict[str, int] = {}
+        found: dict[str, int] = {}
         named: dict[str, int] = {}
         for tensor in gguf.tensors:
             part = tensor.name.split(".")
-            if part[0] == "blk":
-                layers[part[1]] = layers.get(part[1], 0) + tensor.size
-            else:
-                named[part[0]] = named.get(part[0], 0) + tensor.size
+            group, key = (found, part[1]) if part[0] == "blk" and part[1:] else (named, part[0])
+            group[key] = group.get(key, 0) + tensor.size
+        # Of a file in several parts, the first names few layers: the others are taken to be alike.
+        usual = sum(found.values()) // max(1, len(found))
+        layers = min(max(1, len(found), _largest(gguf.hparam("block_count", 0))), _MOST_LAYERS)
+        sizes = tuple(found.get(str(i), usual) for i in range(layers))
         embedding = next((t for t in gguf.tensors if t.name == "token_embd.weight"), None)
         heads = max(1, _largest(gguf.hparam("attention.head_count", 1)))
         width = _largest(gguf.hparam("embedding_length", 0))
         return cls(
             name=gguf.path.name,
-            layers=max(1, len(layers)),
-            layer_size=max(layers.values(), default=0),
+            layer_sizes=sizes,
             output_size=named.get("output", named.get("token_embd", 0)),
             tied="output" not in named,
-            size=sum(layers.values()) + sum(named.values()),
+            size=sum(sizes) + sum(named.values()),
             cache_size=gguf.cache_bytes_per_token,
             width=width,
             inner_width=_largest(gguf.hparam("feed_forward_length", 0)),
@@ -159,8 +159,7 @@ class ModelFacts:
         matrices = 1 if checkpoint.tied else 2
         return cls(
             name=f"{name} {kind}",
-            layers=checkpoint.layers,
-            layer_size=(size - matrices * output) // checkpoint.layers,
+            layer_sizes=((size - matrices * output) // checkpoint.layers,) * checkpoint.layers,
             output_size=output,
             tied=checkpoint.tied,
             size=size,
@@ -175,6 +174,11 @@ class ModelFacts:
         )
 
     @property
+    def layers(self) -> int:
+        """How many there are."""
+        return len(self.layer_sizes)
+
+    @property
     def document_cells(self) -> int:
         """Cells that a usual document with its query and its answer takes."""
         usual = min(_PROMPT + self.max_new_tokens, self.context_length)
@@ -185,14 +189,16 @@ class ModelFacts:
         return max(1, int(self.cache_size * KV_BYTES[kv_type] / 2))
 
     def on_gpu(self, layers: int) -> int:
-        """Return the bytes that so many layers take; one more than there are brings the output."""
-        output = self.output_size if layers > self.layers else 0
-        return min(layers, self.layers) * self.layer_size + output
+        """Return the bytes of so many layers: llama.cpp takes the output first, then the last."""
+        return self.output_size + sum(self.layer_sizes[self.layers + 1 - layers :]) if layers else 0
 
     def on_processor(self, layers: int) -> int:
         """Return the bytes of weights that stay with the processor when so many layers do not."""
-        moved = self.on_gpu(min(layers, self.layers) if self.tied else layers)
-        return max(0, self.size - moved)
+        return self.size - self.on_gpu(layers) + (self.output_size if self.tied and layers else 0)
+
+    def cache_share(self, layers: int) -> float:
+        """Return the share of keys and values that lies on the GPU with so many layers there."""
+        return max(0, layers - 1) / self.layers
 
     def buffer_size(
         self, sequences: int, cells: int, micro_batch: int, flash_attention: bool
@@ -226,6 +232,8 @@ class Wishes:
     flash_attention: bool | None = None
     micro_batch: int = MICRO_BATCH
     threads: int | None = None
+    tensor_split: tuple[float, ...] | None = None
+    """The share of each GPU."""
     cache: int | None = None
     """Bytes for keys and values."""
 
@@ -235,7 +243,8 @@ class Plan:
     """How the model runs. Sizes in bytes.
 
     Attributes:
-        gpu_layers: layers on the GPUs, the output counted as one; all of them is layers + 1.
+        gpu_layers: layers on the GPUs, the output counted as one and the first to go there; all
+            are layers + 1.
         sequences: the most documents decoded together.
         documents: of usual length, how many of these fit at once.
         cache: for the keys and values of all of them.
@@ -267,7 +276,7 @@ def plan(model: ModelFacts, machine: Hardware, wishes: Wishes) -> Plan:
     """
     reasons: list[str] = []
     layers = _layers(model, machine, wishes, reasons)
-    share = min(layers, model.layers) / model.layers
+    share = model.cache_share(layers)
     on_gpu = model.on_gpu(layers)
     cells = model.document_cells
     document = cells * model.cell_size(wishes.kv_type)
@@ -280,31 +289,34 @@ def plan(model: ModelFacts, machine: Hardware, wishes: Wishes) -> Plan:
     buffers = model.buffer_size(most, cells, wishes.micro_batch, flash is not False)
 
     # What is left once the weights are there: keys and values lie where their layers are.
+    gpus, gpu_free = _gpus(machine, wishes)
+    shared = any(g.shared for g in gpus)
+    # Weights mapped from the file count as free until they are read.
+    ram_free = machine.memory_free - model.on_processor(layers) - (0 if layers else buffers)
     rooms = []
-    if layers:
-        gpu_free = sum(g.free for g in machine.gpus) - on_gpu
-        gpu_free -= len(machine.gpus) * (_PER_GPU + buffers)
-        rooms.append(max(0, gpu_free) * _CACHE_SHARE / share)
+    if share:
+        room = gpu_free - on_gpu - len(gpus) * (_PER_GPU + buffers)
+        room -= model.on_processor(layers) if shared else 0
+        rooms.append(max(0, room) * _CACHE_SHARE / share)
     if share < 1:
-        # Weights mapped from the file count as free until they are read.
-        ram_free = machine.memory_free - model.on_processor(layers) - (0 if layers else buffers)
         rooms.append(max(0, ram_free) * _CACHE_SHARE / (1 - share))
     cache = wishes.cache or max(1, int(min(rooms)))
     fitting = max(1, min(most, cache // document))
     used = fitting * document
     gpu_memory = 0
     if layers:
-        gpu_memory = on_gpu + int(used * share) + len(machine.gpus) * (_PER_GPU + buffers)
+        gpu_memory = on_gpu + int(used * share) + len(gpus) * (_PER_GPU + buffers)
     memory = model.on_processor(layers) + int(used * (1 - share)) + (0 if layers else buffers)
-    fits = memory <= machine.memory_free and gpu_memory <= sum(g.free for g in machine.gpus)
+    together = memory + (gpu_memory if shared else 0)
+    fits = together <= machine.memory_free and gpu_memory <= gpu_free
     reasons.append(
         f"{fitting} documents of {cells:,} tokens together: {_gib(document)} each for keys and "
         f"values ({wishes.kv_type})"
     )
     if not fits:
         reasons.append(
-            f"it does not fit: {_gib(memory)} of {_gib(machine.memory_free)} free memory"
-            + (f", {_gib(gpu_memory)} of the GPU" if layers else "")
+            f"it does not fit: it takes {_gib(together)} of memory, {_gib(machine.memory_free)} is "
+            "free" + f"; {_gib(gpu_memory)} of the GPU, {_gib(gpu_free)} is free" * bool(layers)
         )
     threads = wishes.threads or machine.cores
     return Plan(
@@ -315,17 +327,12 @@ def plan(model: ModelFacts, machine: Hardware, wishes: Wishes) -> Plan:
 def _layers(model: ModelFacts, machine: Hardware, wishes: Wishes, reasons: list[str]) -> int:
     """Return how many layers go to the GPUs, the output counted as one."""
     everything = model.layers + 1
-    free = sum(g.free for g in machine.gpus)
+    gpus, free = _gpus(machine, wishes)
     names = ", ".join(g.name for g in machine.gpus)
     if wishes.gpu_layers is not None:
         asked = everything if wishes.gpu_layers < 0 else min(wishes.gpu_layers, everything)
         if asked and not machine.gpus:
             raise InputError(f"{wishes.gpu_layers} layers were asked for on the GPU: there is none")
-        if model.on_gpu(asked) > free:
-            raise InputError(
-                f"{asked} layers take {_gib(model.on_gpu(asked))}, and {names} has "
-                f"{_gib(free)} free: ask for fewer, or leave gpu_layers out"
-            )
         reasons.append(f"{asked} of {everything} layers on the GPU, as asked for")
         return asked
     if not machine.gpus:
@@ -335,16 +342,18 @@ def _layers(model: ModelFacts, machine: Hardware, wishes: Wishes, reasons: list[
     buffers = model.buffer_size(
         _FEWEST, model.document_cells, wishes.micro_batch, wishes.flash_attention is not False
     )
-    room = free - len(machine.gpus) * (_PER_GPU + buffers)
+    room = free - len(gpus) * (_PER_GPU + buffers)
 
     def needed(layers: int) -> float:
-        cache = _FEWEST * document * min(layers, model.layers) / model.layers
+        cache = _FEWEST * document * model.cache_share(layers)
         return model.on_gpu(layers) + cache / _CACHE_SHARE
 
     fitting = next((n for n in range(everything, 0, -1) if needed(n) <= room), 0)
     if fitting == everything:
         reasons.append(f"all layers on {names}: {_gib(model.on_gpu(fitting))} of weights")
-    elif fitting >= _LEAST_SHARE * model.layers:
+    elif fitting >= _LEAST_SHARE * model.layers or (
+        fitting > 1 and model.on_processor(0) + document + buffers > machine.memory_free
+    ):
         reasons.append(
             f"{fitting} of {everything} layers on {names}: it has {_gib(free)} free, all would "
             f"take {_gib(int(needed(everything)) + free - room)}"
@@ -356,6 +365,21 @@ def _layers(model: ModelFacts, machine: Hardware, wishes: Wishes, reasons: list[
         )
         fitting = 0
     return fitting
+
+
+def _gpus(machine: Hardware, wishes: Wishes) -> tuple[tuple[Gpu, ...], int]:
+    """Return the GPUs that take part, and the bytes that are free on them for what is split so."""
+    # A driver that does not know its memory names none: then it is the processor's.
+    gpus = tuple(g if g.total else replace(g, shared=True) for g in machine.gpus)
+    most = machine.memory_free
+    free = [min(g.free if g.total else most, most) if g.shared else g.free for g in gpus]
+    shares = wishes.tensor_split
+    if not shares or not any(shares[: len(gpus)]):
+        return gpus, sum(free)
+    taking = [(g, f, s) for g, f, s in zip(gpus, free, shares, strict=False) if s > 0]
+    # All is full where the first of them is.
+    whole = min(f / s for _, f, s in taking) * sum(s for _, _, s in taking)
+    return tuple(g for g, _, _ in taking), int(whole)
 
 
 def _gib(size: int) -> str:

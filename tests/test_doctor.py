@@ -61,3 +61,23 @@ def test_too_little_memory_is_told(
 ) -> None:
     text = printed(capsys, monkeypatch, (), ("cpu",), memory=2 * GIB)
     assert "2.0 GiB is free" in text and "erank-tiny" in text
+
+
+def test_no_llama_cpp_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "probe", lambda: replace(probe(), gpus=(CARD,), llama=None))
+    doctor.run(as_json=False)
+    text = capsys.readouterr().out
+    assert "pip install llama-cpp-python" in text and "CMAKE_ARGS" not in text
+
+
+def test_gpus_of_other_makers_are_asked_of_llama_cpp(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    radeon = Gpu("Radeon RX 7600", "llama.cpp", 8 * GIB, 7 * GIB)
+    monkeypatch.setattr("erank_lite.engines._llama.gpu_devices", lambda: [radeon])
+    text = printed(capsys, monkeypatch, (), ("cpu", "vulkan"))
+    assert "Radeon RX 7600" in text
+    line = next(line for line in text.splitlines() if line.startswith("ERank-4B:Q4_K_M"))
+    assert line.split()[1:3] == ["yes", "37"]

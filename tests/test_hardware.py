@@ -62,7 +62,9 @@ def test_memory_of_a_container_of_version_1(tmp_path: Path) -> None:
         {
             "sys/fs/cgroup/memory/memory.limit_in_bytes": "2000000\n",
             "sys/fs/cgroup/memory/memory.usage_in_bytes": "1500000\n",
-            "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 500000\n",
+            "sys/fs/cgroup/memory/memory.stat": (
+                "inactive_file 7\ntotal_inactive_file 300000\ntotal_active_file 200000\n"
+            ),
         },
     )  # fmt: skip
     assert hardware.memory(root) == (2_000_000, 1_000_000)
@@ -85,6 +87,11 @@ def test_more_used_than_allowed_is_nothing_free(tmp_path: Path) -> None:
         {"sys/fs/cgroup/memory.max": "\n", "sys/fs/cgroup/memory.current": "\n"},
         {"sys/fs/cgroup/cpu.max": "max 100000\n"},
         {"sys/fs/cgroup/cpu.max": "0 0\n"},
+        {
+            "sys/fs/cgroup/memory.max": "max\n",
+            "sys/fs/cgroup/memory.current": "1\n",
+            "sys/fs/cgroup/memory.stat": "inactive_file many\n",
+        },
     ],
 )
 def test_no_limit_and_nonsense_are_no_limit(tmp_path: Path, files: dict[str, str]) -> None:
@@ -117,7 +124,8 @@ def test_nvidia_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = SimpleNamespace(total=24 << 30, free=20 << 30)
     for name, result in {
         "nvmlInit": None, "nvmlShutdown": None, "nvmlSystemGetDriverVersion": "580.1",
-        "nvmlDeviceGetCount": 1, "nvmlDeviceGetHandleByIndex": "handle",
+        "nvmlDeviceGetCount": 1, "nvmlDeviceGetUUID": "GPU-12345678",
+        "nvmlDeviceGetHandleByIndex": "handle",
         "nvmlDeviceGetMemoryInfo": sizes, "nvmlDeviceGetName": "NVIDIA GeForce RTX 4090",
         "nvmlDeviceGetCudaComputeCapability": (8, 9),
     }.items():  # fmt: skip
@@ -126,6 +134,9 @@ def test_nvidia_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpu == hardware.Gpu(
         "NVIDIA GeForce RTX 4090", "cuda", 24 << 30, 20 << 30, (8, 9), "580.1"
     )
+    for visible, count in (("", 0), ("1", 0), ("0", 1), ("GPU-1234", 1), ("GPU-9", 0)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert len(hardware.probe().gpus) == count, visible
 
 
 def test_a_broken_driver_is_no_device(monkeypatch: pytest.MonkeyPatch) -> None:

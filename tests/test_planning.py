@@ -41,7 +41,7 @@ ALL, SOME, NONE = "all", "some", "none"
         ("a laptop of 16 GB, the middle model", machine(12), B14, "Q4_K_M", NONE, True),
         ("a desktop of 32 GB", machine(28), B14, "Q8_0", NONE, True),
         ("a desktop of 32 GB, the large model", machine(28), B32, "Q4_K_M", NONE, True),
-        ("a desktop of 32 GB, the large model as published", machine(28), B32, "BF16", NONE, False),
+        ("it is too small for the large model as published", machine(28), B32, "BF16", NONE, False),
         ("a workstation without a GPU", machine(120), B32, "BF16", NONE, True),
         ("6 GB card", machine(12, 5.4), B4, "Q4_K_M", ALL, True),
         ("6 GB card, not all of it", machine(12, 5.4), B4, "Q8_0", SOME, True),
@@ -54,7 +54,7 @@ ALL, SOME, NONE = "all", "some", "none"
         ("16 GB card, the large model in part", machine(28, 15), B32, "Q4_K_M", SOME, True),
         ("24 GB card", machine(60, 22.8), B14, "Q8_0", ALL, True),
         ("24 GB card, the large model", machine(60, 22.8), B32, "Q4_K_M", ALL, True),
-        ("24 GB card, the large model as published", machine(60, 22.8), B32, "BF16", NONE, False),
+        ("24 GB card, the large model as published", machine(60, 22.8), B32, "BF16", SOME, True),
         ("two cards of 24 GB", machine(60, 22.8, 22.8), B32, "Q8_0", ALL, True),
         ("80 GB", machine(120, 78), B32, "Q8_0", ALL, True),
         ("141 GB, the large model as published", machine(120, 139), B32, "BF16", ALL, True),
@@ -110,8 +110,56 @@ def test_wishes_are_kept() -> None:
 def test_a_wish_that_cannot_be_kept_is_an_error() -> None:
     with pytest.raises(InputError, match="there is none"):
         planned(B4, "Q4_K_M", machine(28), gpu_layers=5)
-    with pytest.raises(InputError, match=r"has 7\.2 GiB free"):
-        planned(B14, "Q4_K_M", machine(28, 7.2), gpu_layers=-1)
+
+
+def test_what_was_asked_for_is_tried_even_where_it_should_not_fit() -> None:
+    found = planned(B14, "Q4_K_M", machine(28, 7.2), gpu_layers=-1)
+    assert found.gpu_layers == 41 and not found.fits
+    assert "7.2 GiB is free" in found.reasons[-1]
+
+
+def test_the_output_goes_first_as_in_llama_cpp() -> None:
+    model = ModelFacts.published(B14, "Q4_K_M")
+    assert model.on_gpu(1) == model.output_size and model.cache_share(1) == 0
+    assert model.on_gpu(2) == model.output_size + model.layer_sizes[-1]
+    assert planned(B14, "Q4_K_M", machine(28, 22.8), gpu_layers=1).fits
+
+
+def test_layers_that_differ_are_counted_as_they_are() -> None:
+    sizes = tuple(range(1, 37))
+    model = replace(ModelFacts.published(B4, "Q4_K_M"), layer_sizes=sizes, output_size=100)
+    assert model.on_gpu(3) == 100 + 36 + 35 and model.on_gpu(37) == 100 + sum(sizes)
+
+
+def test_a_split_that_fits_is_better_than_a_processor_that_is_too_small() -> None:
+    found = planned(B32, "Q8_0", machine(28, 15))
+    assert found.fits and 0 < found.gpu_layers < 33
+
+
+def test_memory_that_is_shared_counts_once() -> None:
+    shared = machine(12)
+    shared = replace(shared, gpus=(Gpu("M2", "metal", 12 * GIB, 12 * GIB, shared=True),))
+    for name in PUBLISHED:
+        for kind in PUBLISHED[name].sizes:
+            found = planned(name, kind, shared)
+            assert not found.fits or found.memory + found.gpu_memory <= 12 * GIB
+    assert planned(B4, "Q4_K_M", shared).gpu_layers == 37
+    assert not planned(B14, "Q8_0", shared).fits
+
+
+def test_a_gpu_that_does_not_know_its_memory_takes_the_processors() -> None:
+    unknown = replace(machine(28), gpus=(Gpu("iGPU", "llama.cpp", 0, 0),))
+    assert planned(B4, "Q4_K_M", unknown).gpu_layers == 37
+
+
+def test_a_split_is_full_where_the_first_gpu_is() -> None:
+    two = machine(28, 20, 7)
+    even, one = (
+        planned(B4, "Q4_K_M", two, tensor_split=split) for split in ((1.0, 1.0), (0.0, 1.0))
+    )
+    alone = planned(B4, "Q4_K_M", machine(28, 7))
+    assert (one.documents, one.cache) == (alone.documents, alone.cache)
+    assert alone.documents < even.documents < planned(B4, "Q4_K_M", two).documents
 
 
 def test_flash_attention_is_left_out_on_a_processor_only_where_it_can_be() -> None:
@@ -122,11 +170,15 @@ def test_flash_attention_is_left_out_on_a_processor_only_where_it_can_be() -> No
 
 _4B = ModelFacts.published(B4, "Q4_K_M")
 _14B = ModelFacts.published(B14, "Q4_K_M")
-_06B = replace(_4B, layers=28, width=1024, inner_width=3072, heads=16, cache_size=28 * 4096)
-_ODD = replace(_4B, layers=12, width=1536, inner_width=4096, heads=12, cache_size=12 * 1024)
+_06B = replace(
+    _4B, layer_sizes=(1,) * 28, width=1024, inner_width=3072, heads=16, cache_size=28 * 4096
+)
+_ODD = replace(
+    _4B, layer_sizes=(1,) * 12, width=1536, inner_width=4096, heads=12, cache_size=12 * 1024
+)
 _TINY = replace(
-    _4B, layers=17, width=512, inner_width=768, heads=12, head_size=64, cache_size=17 * 768,
-    vocabulary=23_552,
+    _4B, layer_sizes=(1,) * 17, width=512, inner_width=768, heads=12, head_size=64,
+    cache_size=17 * 768, vocabulary=23_552,
 )  # fmt: skip
 
 

@@ -156,9 +156,7 @@ def rerank(
     ] = None,
     gpu_layers: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(
-            min=-1, help="Layers on the GPU, -1 for all.", show_default="all, if there is a GPU"
-        ),
+        typer.Option(min=-1, help="Layers on the GPU, -1 for all.", show_default="as many as fit"),
     ] = None,
     tensor_split: Annotated[
         Optional[str],  # noqa: UP045

@@ -15,12 +15,18 @@ from erank_lite.hardware import Hardware, probe
 from erank_lite.planning import PUBLISHED, ModelFacts, Plan, Wishes, plan
 
 _TYPES = ("Q4_K_M", "Q8_0")
+_KNOWN = {"cpu", "cuda", "metal", "blas"}
 _REBUILD = 'CMAKE_ARGS="-DGGML_{}=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
 
 
 def run(as_json: bool) -> None:
     """Print the machine's facts, a plan for each ERank model, and what to do about them."""
     machine = probe()
+    if set(machine.llama.backends if machine.llama else ()) - _KNOWN:
+        # GPUs of other makers only llama.cpp itself can name.
+        from erank_lite.engines._llama import gpu_devices
+
+        machine = dataclasses.replace(machine, gpus=tuple(gpu_devices()))
     usable = usable_by_llama(machine)
     plans = {
         f"{name}:{kind}": plan(ModelFacts.published(name, kind), usable, Wishes())
@@ -46,7 +52,7 @@ def run(as_json: bool) -> None:
 def usable_by_llama(machine: Hardware) -> Hardware:
     """Return the machine without the GPUs that the installed llama.cpp was not built for."""
     built = machine.llama.backends if machine.llama else ()
-    gpus = tuple(g for g in machine.gpus if g.kind in built or "vulkan" in built)
+    gpus = tuple(g for g in machine.gpus if g.kind in (*built, "llama.cpp"))
     return dataclasses.replace(machine, gpus=gpus)
 
 
@@ -64,11 +70,11 @@ def _facts(machine: Hardware) -> Table:
             facts.append(f"driver {gpu.driver}")
         table.add_row("GPU", f"{gpu.name}, {', '.join(facts)}")
     if not machine.gpus:
-        table.add_row("GPU", "none of NVIDIA's or Apple's")
+        table.add_row("GPU", "none that NVIDIA's driver, macOS or llama.cpp names")
     built = machine.llama
     table.add_row(
         "llama.cpp",
-        f"llama-cpp-python {built.version}, built for {', '.join(built.backends)}"
+        f"llama-cpp-python {built.version}, built for {', '.join(built.backends) or '?'}"
         if built
         else "not installed",
     )
@@ -90,10 +96,12 @@ def _table(plans: dict[str, Plan]) -> Table:
 
 
 def _advice(machine: Hardware, plans: dict[str, Plan]) -> Iterator[str]:
+    if machine.llama is None:
+        yield "llama.cpp is not installed: pip install llama-cpp-python"
     built = machine.llama.backends if machine.llama else ()
     for kind, flag in (("cuda", "CUDA"), ("metal", "METAL")):
         gpus = [g.name for g in machine.gpus if g.kind == kind]
-        if gpus and kind not in built and "vulkan" not in built:
+        if gpus and built and kind not in built:
             yield (
                 f"llama.cpp was built without {flag}, so {', '.join(gpus)} does nothing; build it "
                 f"again: {_REBUILD.format(flag)}"

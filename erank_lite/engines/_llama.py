@@ -10,6 +10,7 @@ import ctypes
 import logging
 import os
 import re
+import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ _ERROR = 4
 _messages: deque[str] = deque(maxlen=50)
 
 _GPU_TYPES = (1, 2)  # GGML_BACKEND_DEVICE_TYPE_GPU, _IGPU
+_INTEGRATED = 2
 
 
 @lib.llama_log_callback  # type: ignore[untyped-decorator]
@@ -58,7 +60,7 @@ def _reason() -> str:
 
 
 def gpu_devices() -> list[Gpu]:
-    """Return the GPUs that the installed llama.cpp build can use."""
+    """Return the GPUs that llama.cpp uses here: integrated ones where there is no other."""
     start()  # looking for devices writes to the log
     from llama_cpp._ggml import libggml
 
@@ -74,16 +76,21 @@ def gpu_devices() -> list[Gpu]:
     memory = function(
         "ggml_backend_dev_memory", None, ctypes.c_void_p, ctypes.POINTER(size), ctypes.POINTER(size)
     )
-    devices = []
+    devices: list[Gpu] = []
+    types: list[int] = []
     for i in range(function("ggml_backend_dev_count", size)()):
         device = get(i)
-        if kind(device) in _GPU_TYPES:
+        if (type_ := kind(device)) in _GPU_TYPES:
             free, total = size(), size()
             memory(device, ctypes.byref(free), ctypes.byref(total))
+            shared = type_ == _INTEGRATED or sys.platform == "darwin"
             devices.append(
-                Gpu((name(device) or b"?").decode(), "llama.cpp", total.value, free.value)
-            )
-    return devices
+                Gpu((name(device) or b"?").decode(), "llama.cpp", total.value, free.value,
+                    shared=shared)
+            )  # fmt: skip
+            types.append(type_)
+    discrete = [d for d, t in zip(devices, types, strict=True) if t != _INTEGRATED]
+    return discrete or devices
 
 
 class Model:

@@ -29,7 +29,7 @@ from erank_lite.engines._llama_setup import (
     end_ids,
 )
 from erank_lite.engines.base import Engine
-from erank_lite.errors import ModelError
+from erank_lite.errors import InputError, ModelError
 from erank_lite.gguf_file import GGUFFile
 from erank_lite.hardware import probe
 from erank_lite.planning import CELL_STEP, MICRO_BATCH, ModelFacts, Wishes, plan
@@ -113,7 +113,7 @@ class LlamaCppEngine(Engine):
                 what the model was trained for.
             micro_batch: rows computed at once.
             threads: None means the physical cores that this process may use.
-            gpu_layers: layers on the GPU, -1 for all; None means all where there is a GPU.
+            gpu_layers: layers on the GPU, -1 for all; None leaves it to the plan.
             main_gpu: the GPU to use alone; None shares the layers between all.
             tensor_split: share of each GPU, where they are to differ.
             kv_type: type of the keys and values: f32, f16, bf16, q8_0, …
@@ -139,6 +139,8 @@ class LlamaCppEngine(Engine):
                 f"{gpu_layers} layers were asked for on the GPU, but this build of "
                 f"llama-cpp-python {has}: {REBUILD}; or leave gpu_layers out"
             )
+        if main_gpu is not None and devices and not 0 <= main_gpu < len(devices):
+            raise InputError(f"main_gpu must lie between 0 and {len(devices) - 1}, not {main_gpu}")
         self.max_new_tokens = gguf.metadata.get("erank_lite.max_new_tokens")
         trained = int(gguf.hparam("context_length", 0)) or 32768
         self.context_length = min(context_length or trained, trained)
@@ -152,7 +154,8 @@ class LlamaCppEngine(Engine):
             Wishes(
                 gpu_layers=gpu_layers, sequences=1 if strict else sequences, kv_type=kv_type,
                 flash_attention=flash_attention, micro_batch=micro_batch or MICRO_BATCH,
-                threads=threads, cache=memory,
+                threads=threads, tensor_split=tuple(tensor_split) if tensor_split else None,
+                cache=memory,
             ),
         )  # fmt: skip
         _log.info("%s", "; ".join(self.plan.reasons))
