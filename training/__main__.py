@@ -4,7 +4,8 @@
 
 Each step is a command of its own (`training.corpus`, `.initialize`, `.pairs`, `.train`,
 `.evaluate`), and one that is done is not done again. `--short` takes one source and few pairs: in
-a quarter of an hour it shows that the recipe works, not what it gives. WORK/erank-tiny is the result.
+a quarter of an hour it shows that the recipe works, not what it gives. The result is
+WORK/erank-tiny.
 """
 
 from __future__ import annotations
