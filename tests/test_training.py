@@ -1,4 +1,4 @@
-"""The recipe of the model in the package, in its short form: what is learnt in a quarter of an hour."""
+"""The recipe of the model in the package, in its short form of a quarter of an hour."""
 
 from __future__ import annotations
 
