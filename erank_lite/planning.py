@@ -9,12 +9,12 @@ What is preferred, and why:
    which a GPU's is about ten times a processor's.
 2. As many layers as fit. The processor computes the others at every token, so that the pace falls
    quickly with the first that are left out; below `_LEAST_SHARE` of them it is the processor's own
-   within a factor of two, and all of it stays there.
+   within a factor of two, and all stays there unless its memory alone is too small.
 3. The processor.
 
 Sizes are those that llama.cpp reserves: each document decoded has cells of its own, for its prompt
 and all that it may write. Of the buffers that it computes in, the size is fitted to what llama.cpp
-0.3.36 of llama-cpp-python reports for six Qwen3 shapes (tests/test_planning.py).
+0.3.36 of llama-cpp-python reports for five Qwen3 shapes (tests/test_planning.py).
 """
 
 from __future__ import annotations
@@ -84,7 +84,6 @@ class ModelFacts:
     """What a GGUF file asks of a machine. Sizes in bytes.
 
     Attributes:
-        name: what to call it.
         layer_sizes: of each layer's weights, from the first.
         output_size: of the last matrix, which gives the logits.
         tied: it is the embeddings' matrix too, of which a GPU gets a copy.
@@ -99,7 +98,6 @@ class ModelFacts:
         max_new_tokens: the most that it may write.
     """
 
-    name: str
     layer_sizes: tuple[int, ...]
     output_size: int
     tied: bool
@@ -130,7 +128,6 @@ class ModelFacts:
         heads = max(1, _largest(gguf.hparam("attention.head_count", 1)))
         width = _largest(gguf.hparam("embedding_length", 0))
         return cls(
-            name=gguf.path.name,
             layer_sizes=sizes,
             output_size=named.get("output", named.get("token_embd", 0)),
             tied="output" not in named,
@@ -158,7 +155,6 @@ class ModelFacts:
         output = int(_VOCABULARY * checkpoint.width * _OUTPUT_BYTES.get(kind, 210 / 256))
         matrices = 1 if checkpoint.tied else 2
         return cls(
-            name=f"{name} {kind}",
             layer_sizes=((size - matrices * output) // checkpoint.layers,) * checkpoint.layers,
             output_size=output,
             tied=checkpoint.tied,
@@ -310,13 +306,13 @@ def plan(model: ModelFacts, machine: Hardware, wishes: Wishes) -> Plan:
     together = memory + (gpu_memory if shared else 0)
     fits = together <= machine.memory_free and gpu_memory <= gpu_free
     reasons.append(
-        f"{fitting} documents of {cells:,} tokens together: {_gib(document)} each for keys and "
+        f"{fitting} documents of {cells:,} tokens together: {gib(document)} each for keys and "
         f"values ({wishes.kv_type})"
     )
     if not fits:
         reasons.append(
-            f"it does not fit: it takes {_gib(together)} of memory, {_gib(machine.memory_free)} is "
-            "free" + f"; {_gib(gpu_memory)} of the GPU, {_gib(gpu_free)} is free" * bool(layers)
+            f"it does not fit: it takes {gib(together)} of memory, {gib(machine.memory_free)} is "
+            "free" + f"; {gib(gpu_memory)} of the GPU, {gib(gpu_free)} is free" * bool(layers)
         )
     threads = wishes.threads or machine.cores
     return Plan(
@@ -350,17 +346,17 @@ def _layers(model: ModelFacts, machine: Hardware, wishes: Wishes, reasons: list[
 
     fitting = next((n for n in range(everything, 0, -1) if needed(n) <= room), 0)
     if fitting == everything:
-        reasons.append(f"all layers on {names}: {_gib(model.on_gpu(fitting))} of weights")
+        reasons.append(f"all layers on {names}: {gib(model.on_gpu(fitting))} of weights")
     elif fitting >= _LEAST_SHARE * model.layers or (
         fitting > 1 and model.on_processor(0) + document + buffers > machine.memory_free
     ):
         reasons.append(
-            f"{fitting} of {everything} layers on {names}: it has {_gib(free)} free, all would "
-            f"take {_gib(int(needed(everything)) + free - room)}"
+            f"{fitting} of {everything} layers on {names}: it has {gib(free)} free, all would "
+            f"take {gib(int(needed(everything)) + free - room)}"
         )
     else:
         reasons.append(
-            f"on the processor: {names} has {_gib(free)} free, room for {fitting} of {everything} "
+            f"on the processor: {names} has {gib(free)} free, room for {fitting} of {everything} "
             "layers, which is too few to be faster"
         )
         fitting = 0
@@ -382,5 +378,6 @@ def _gpus(machine: Hardware, wishes: Wishes) -> tuple[tuple[Gpu, ...], int]:
     return tuple(g for g, _, _ in taking), int(whole)
 
 
-def _gib(size: int) -> str:
+def gib(size: int) -> str:
+    """Return a number of bytes of memory as it is told to people."""
     return f"{size / 2**30:.1f} GiB"

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from erank_lite.hardware import Hardware, probe
-from erank_lite.planning import PUBLISHED, ModelFacts, Plan, Wishes, plan
+from erank_lite.planning import PUBLISHED, ModelFacts, Plan, Wishes, gib, plan
 
 _TYPES = ("Q4_K_M", "Q8_0")
 _KNOWN = {"cpu", "cuda", "metal", "blas"}
@@ -61,9 +61,9 @@ def _facts(machine: Hardware) -> Table:
     table.add_row("system", machine.system)
     cores = f"{machine.cores} core{'s' * (machine.cores > 1)}"
     table.add_row("processor", f"{machine.processor}, {cores}: {' '.join(machine.instructions)}")
-    table.add_row("memory", f"{_gib(machine.memory_free)} free of {_gib(machine.memory_total)}")
+    table.add_row("memory", f"{gib(machine.memory_free)} free of {gib(machine.memory_total)}")
     for gpu in machine.gpus:
-        facts = [f"{_gib(gpu.free)} free of {_gib(gpu.total)}"]
+        facts = [f"{gib(gpu.free)} free of {gib(gpu.total)}"]
         if gpu.compute_capability:
             facts.append("compute capability {}.{}".format(*gpu.compute_capability))
         if gpu.driver:
@@ -90,7 +90,7 @@ def _table(plans: dict[str, Plan]) -> Table:
     for name, found in plans.items():
         table.add_row(
             name, "yes" if found.fits else "no", str(found.gpu_layers), str(found.documents),
-            _gib(found.gpu_memory), _gib(found.memory),
+            gib(found.gpu_memory), gib(found.memory),
         )  # fmt: skip
     return table
 
@@ -109,10 +109,6 @@ def _advice(machine: Hardware, plans: dict[str, Plan]) -> Iterator[str]:
     smallest = f"{next(iter(PUBLISHED))}:{_TYPES[0]}"
     if not plans[smallest].fits:
         yield (
-            f"{smallest} wants {_gib(plans[smallest].memory)} of memory, and "
-            f"{_gib(machine.memory_free)} is free: end other programs, or take erank-tiny"
+            f"{smallest} wants {gib(plans[smallest].memory)} of memory, and "
+            f"{gib(machine.memory_free)} is free: end other programs, or take erank-tiny"
         )
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"

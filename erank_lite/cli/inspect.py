@@ -11,9 +11,10 @@ import typer
 
 from erank_lite.cli.terminal import printable
 from erank_lite.gguf_file import GGUFFile
+from erank_lite.planning import PUBLISHED
 
 # (layers, hidden size) of the published checkpoints.
-_ERANK_SHAPES = {(36, 2560): "ERank-4B", (40, 5120): "ERank-14B", (64, 5120): "ERank-32B"}
+_ERANK_SHAPES = {(c.layers, c.width): name for name, c in PUBLISHED.items()}
 _PROVENANCE = ("name", "organization", "license", "source.url", "base_model.0.name", "quantized_by")
 
 

@@ -144,11 +144,9 @@ class LlamaCppEngine(Engine):
         self.max_new_tokens = gguf.metadata.get("erank_lite.max_new_tokens")
         trained = int(gguf.hparam("context_length", 0)) or 32768
         self.context_length = min(context_length or trained, trained)
+        facts = ModelFacts.of(gguf, self.max_new_tokens or MAX_NEW_TOKENS)
         self.plan = plan(
-            replace(
-                ModelFacts.of(gguf, self.max_new_tokens or MAX_NEW_TOKENS),
-                context_length=self.context_length,
-            ),
+            replace(facts, context_length=self.context_length),
             # GPUs as llama.cpp sees them, whoever made them.
             replace(probe(), gpus=tuple(devices if main_gpu is None else devices[main_gpu:][:1])),
             Wishes(
@@ -173,7 +171,7 @@ class LlamaCppEngine(Engine):
         self._strict = strict
         self._micro_batch = micro_batch or MICRO_BATCH
         self._kv_type = kv_type
-        self._cell_bytes = ModelFacts.of(gguf, 0).cell_size(kv_type)
+        self._cell_bytes = facts.cell_size(kv_type)
         self._context: Context | None = None
         self._active: dict[int, _Sequence] = {}
         self._work: _Work | None = None
