@@ -10,8 +10,8 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from erank_lite.checkpoint import CheckpointFolder, read_json
 from erank_lite.errors import ModelError
 
 INDEX = "model.safetensors.index.json"
@@ -34,21 +34,13 @@ class StoredTensor:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A checked checkpoint folder.
+class Checkpoint(CheckpointFolder):
+    """A checked checkpoint folder, with its weights.
 
     Attributes:
-        path: of the folder.
-        config: config.json.
-        generation: generation_config.json, empty where there is none.
-        tokenizer_config: tokenizer_config.json, empty where there is none.
         tensors: name → place, of all shards.
     """
 
-    path: Path
-    config: dict[str, Any]
-    generation: dict[str, Any]
-    tokenizer_config: dict[str, Any]
     tensors: dict[str, StoredTensor]
 
     @classmethod
@@ -59,53 +51,14 @@ class Checkpoint:
             ModelError: it is no checkpoint, a file is missing, cut short or damaged, or the
                 weights are quantized, pickled, or an adapter.
         """
-        if path.is_file():
-            raise ModelError(
-                f"{path} is a file; give the folder of a checkpoint (config.json, "
-                "*.safetensors, tokenizer.json)"
-            )
-        if not path.is_dir():
-            raise ModelError(f"there is no folder {path}")
-        if not (path / "config.json").is_file():
-            adapter = (path / "adapter_config.json").is_file()
-            raise ModelError(
-                f"{path} is not a checkpoint: it has no config.json"
-                + ("; it is a LoRA adapter: merge it into its base model first" * adapter)
-            )
-        config = read_json(path / "config.json")
-        quantization = config.get("quantization_config")
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else "?"
-        if quantization or (path / "quantize_config.json").is_file():
+        folder = CheckpointFolder.open(path)
+        if folder.quantization:
+            method = folder.quantization.get("quant_method", "?")
             raise ModelError(
                 f"{path} is quantized already ({method}): quantizing twice loses quality; give "
                 "the BF16 checkpoint that it was made from"
             )
-        return cls(
-            path,
-            config,
-            read_json(path / "generation_config.json", optional=True),
-            read_json(path / "tokenizer_config.json", optional=True),
-            _locate(path),
-        )
-
-
-def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
-    """Return the object in a JSON file, or {} where it may be missing and is.
-
-    Raises:
-        ModelError: it cannot be read, or holds something else.
-    """
-    if optional and not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} must hold a JSON object, not a {type(value).__name__}")
-    return value
+        return cls(path, folder.config, folder.generation, folder.tokenizer_config, _locate(path))
 
 
 def _locate(path: Path) -> dict[str, StoredTensor]:

@@ -198,9 +198,8 @@ class _Conversion:
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         self.vocabulary.write(writer)
         writer.add_array("erank_lite.end_token_ids", self.vocabulary.end_ids)
-        most = self.checkpoint.generation.get("max_new_tokens")
-        if type(most) is int and 0 < most < 2**31:
-            writer.add_uint32("erank_lite.max_new_tokens", most)
+        if self.checkpoint.max_new_tokens is not None:
+            writer.add_uint32("erank_lite.max_new_tokens", self.checkpoint.max_new_tokens)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()

@@ -15,11 +15,11 @@ from typing import Any
 import gguf
 from tokenizers import Tokenizer as HFTokenizer
 
+from erank_lite.checkpoint import TOKENIZER
 from erank_lite.convert.checkpoint import Checkpoint
 from erank_lite.errors import ModelError
-from erank_lite.tokenizer import Tokenizer, family_of
+from erank_lite.tokenizer import family_of
 
-_FILE = "tokenizer.json"
 # Vocabularies of this size are told from others by llama.cpp's converter (Granite, SmolLM): no
 # token is put in front, whatever the configuration says.
 _NO_BOS_SIZE = 49152
@@ -38,13 +38,8 @@ class Vocabulary:
         Raises:
             ModelError: there is none, it has no chat template, or GGUF cannot carry it.
         """
-        file = checkpoint.path / _FILE
-        if not file.is_file():
-            raise ModelError(
-                f"{checkpoint.path} has no {_FILE}: make one with Transformers "
-                f"(AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)) or download it"
-            )
-        self.tokenizer = Tokenizer.from_checkpoint(checkpoint.path)
+        self.tokenizer = checkpoint.tokenizer()
+        file = checkpoint.path / TOKENIZER
         backend = HFTokenizer.from_file(str(file))
         description: dict[str, Any] = json.loads(backend.to_str())
         try:
@@ -56,8 +51,8 @@ class Vocabulary:
         self._special = _special(checkpoint.path, size)
         self._bos = checkpoint.config.get("vocab_size") != _NO_BOS_SIZE
         self._prefix_space = checkpoint.tokenizer_config.get("add_prefix_space")
-        self.template = _template(checkpoint.path, self._special)
-        self.end_ids = _end_ids(checkpoint, self.tokens)
+        self.template = checkpoint.chat_templates()
+        self.end_ids = sorted(checkpoint.end_ids(self.tokenizer))
 
     def write(self, writer: gguf.GGUFWriter) -> None:
         """Add the keys under `tokenizer.…` to a GGUF file."""
@@ -135,52 +130,3 @@ def _special(path: Path, size: int) -> gguf.SpecialVocab:
     finally:
         logger.setLevel(level)
     return special
-
-
-def _template(path: Path, special: gguf.SpecialVocab) -> Any:
-    """Return the chat template; as in Transformers, its own file goes before the inline one."""
-    file = path / "chat_template.jinja"
-    template = special.chat_template
-    if file.is_file() and not isinstance(template, list):
-        try:
-            template = file.read_text("utf-8")
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{file} cannot be read: {error}") from None
-    named = template if isinstance(template, list) else []
-    if not isinstance(template, str | list) or not all(
-        isinstance(t, dict) and {type(t.get("name")), type(t.get("template"))} == {str}
-        for t in named
-    ):
-        template = None
-    if not template:
-        raise ModelError(
-            f"{path} has no chat template (chat_template.jinja, or chat_template in "
-            "tokenizer_config.json), and ERank's prompt needs one"
-        )
-    return template
-
-
-def _end_ids(checkpoint: Checkpoint, tokens: list[str]) -> list[int]:
-    """Return every token that the checkpoint itself calls an end, in any of its files."""
-    ends: set[int] = set()
-    for source, name in (
-        (checkpoint.generation, "generation_config.json"),
-        (checkpoint.config, "config.json"),
-    ):
-        value = source.get("eos_token_id")
-        for i in value if isinstance(value, list) else [] if value is None else [value]:
-            if type(i) is not int or not 0 <= i < len(tokens):
-                raise ModelError(
-                    f"{checkpoint.path / name}: eos_token_id {i!r} is no token of the vocabulary"
-                )
-            ends.add(i)
-    text = checkpoint.tokenizer_config.get("eos_token")
-    text = text.get("content") if isinstance(text, dict) else text
-    if text in tokens:
-        ends.add(tokens.index(text))
-    if not ends:
-        raise ModelError(
-            f"{checkpoint.path} names no end token (eos_token_id in generation_config.json or "
-            "config.json): a model that cannot end cannot be used"
-        )
-    return sorted(ends)
