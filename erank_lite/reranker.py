@@ -14,7 +14,7 @@ from typing import Any
 from erank_lite.engines import engine_class
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
-from erank_lite.models import model_file
+from erank_lite.models import checkpoint_folder, model_file
 from erank_lite.prompt import PromptCore, QueryPrompts
 from erank_lite.score_vocabulary import ScoreVocabulary
 from erank_lite.scoring import MAX_NEW_TOKENS, ScoreReader, parse_thinking
@@ -62,7 +62,7 @@ class Reranker:
                 raise InputError(f"{', '.join(options)}: options belong to the engine given")
             self.engine = model
         else:
-            path = model_file(model)
+            path = model_file(model) if engine == "llama.cpp" else checkpoint_folder(model)
             try:
                 self.engine = engine_class(engine)(path, **options)  # type: ignore[call-arg]
             except TypeError as error:

@@ -7,14 +7,20 @@ import importlib
 import os
 
 from erank_lite.engines.base import Engine
-from erank_lite.errors import InputError
+from erank_lite.errors import InputError, ModelError
 
 # llama.cpp's threads wait for each other by spinning, for long where another program holds a core:
 # a shorter spin gives the core up sooner. libgomp reads this once, when it is loaded.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-_ENGINES = {"llama.cpp": "erank_lite.engines.llama_cpp:LlamaCppEngine"}
+_ENGINES = {
+    "llama.cpp": "erank_lite.engines.llama_cpp:LlamaCppEngine",
+    "gptq": "erank_lite.engines.gptq:GPTQEngine",
+    "transformers": "erank_lite.engines.transformers:TransformersEngine",
+}
+EXTRA = {"gptq": "gptq", "transformers": "reference"}
+"""What is to be installed beside the base for an engine."""
 
 
 def engine_class(name: str) -> type[Engine]:
@@ -22,10 +28,18 @@ def engine_class(name: str) -> type[Engine]:
 
     Raises:
         InputError: there is no such engine.
+        ModelError: it needs packages that are not installed.
     """
     if name not in _ENGINES:
         close = difflib.get_close_matches(name, _ENGINES, 1, cutoff=0) or list(_ENGINES)
         raise InputError(f"there is no engine {name!r}; did you mean {close[0]!r}?")
     module, attribute = _ENGINES[name].split(":")
-    loaded: type[Engine] = getattr(importlib.import_module(module), attribute)
+    try:
+        loaded: type[Engine] = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if name not in EXTRA:
+            raise
+        raise ModelError(
+            f"the {name} engine needs {error.name}: pip install 'erank-lite[{EXTRA[name]}]'"
+        ) from None
     return loaded
