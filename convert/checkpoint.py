@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,15 +59,25 @@ class Checkpoint(CheckpointFolder):
                 f"{path} is quantized already ({method}): quantizing twice loses quality; give "
                 "the BF16 checkpoint that it was made from"
             )
-        return cls(path, folder.config, folder.generation, folder.tokenizer_config, _locate(path))
+        return cls(
+            path, folder.config, folder.generation, folder.tokenizer_config, stored_tensors(path)
+        )
 
 
-def _locate(path: Path) -> dict[str, StoredTensor]:
-    """Return where the tensors of all shards are, checked against the index."""
+def stored_tensors(path: Path, dtypes: Mapping[str, int] = DTYPES) -> dict[str, StoredTensor]:
+    """Return where the tensors of all shards are, checked against the index.
+
+    Args:
+        path: of the folder.
+        dtypes: bytes of an element, of the types that are looked for.
+
+    Raises:
+        ModelError: a file is missing, cut short or damaged, or holds another type.
+    """
     if (path / INDEX).is_file():
-        return _locate_by_index(path)
+        return _locate_by_index(path, dtypes)
     if (path / SINGLE).is_file():
-        return _read_header(path / SINGLE)
+        return _read_header(path / SINGLE, dtypes)
     shards = sorted(p.name for p in path.glob("model-*-of-*.safetensors"))
     if shards:
         raise ModelError(
@@ -83,7 +94,7 @@ def _locate(path: Path) -> dict[str, StoredTensor]:
     raise ModelError(f"{path} holds no weights: {SINGLE} or {INDEX} with its shards is missing")
 
 
-def _locate_by_index(path: Path) -> dict[str, StoredTensor]:
+def _locate_by_index(path: Path, dtypes: Mapping[str, int]) -> dict[str, StoredTensor]:
     index = read_json(path / INDEX).get("weight_map")
     if not isinstance(index, dict) or not index:
         raise ModelError(f"{path / INDEX} has no weight_map")
@@ -101,7 +112,7 @@ def _locate_by_index(path: Path) -> dict[str, StoredTensor]:
         )
     tensors: dict[str, StoredTensor] = {}
     for file in files:
-        for name, tensor in _read_header(path / file).items():
+        for name, tensor in _read_header(path / file, dtypes).items():
             if index.get(name) != file:
                 raise ModelError(
                     f"{path / file} holds a tensor {name} which the index "
@@ -118,7 +129,7 @@ def _locate_by_index(path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _read_header(file: Path) -> dict[str, StoredTensor]:
+def _read_header(file: Path, dtypes: Mapping[str, int]) -> dict[str, StoredTensor]:
     """Return the tensors of one safetensors file, from its header."""
     try:
         size = file.stat().st_size
@@ -146,8 +157,8 @@ def _read_header(file: Path) -> dict[str, StoredTensor]:
                 type(n) is int and n >= 0 for n in (start, stop, *shape)
             ):
                 raise TypeError
-            _check_dtype(file, name, dtype)
-            if start != end or stop - start != math.prod(shape) * DTYPES[dtype]:
+            _check_dtype(file, name, dtype, dtypes)
+            if start != end or stop - start != math.prod(shape) * dtypes[dtype]:
                 raise ModelError(
                     f"{file} is damaged: tensor {name} of shape {list(shape)} ({dtype}) cannot lie "
                     f"in bytes {start} to {stop}"
@@ -164,11 +175,11 @@ def _read_header(file: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _check_dtype(file: Path, name: str, dtype: str) -> None:
-    if dtype in DTYPES:
+def _check_dtype(file: Path, name: str, dtype: str, dtypes: Mapping[str, int]) -> None:
+    if dtype in dtypes:
         return
     kind = "FP8" if dtype.startswith("F8") else dtype
     raise ModelError(
         f"{file}: tensor {name} is {kind}, so the weights are quantized already or not weights: "
-        f"give a checkpoint in {', '.join(DTYPES)}"
+        f"give a checkpoint in {', '.join(dtypes)}"
     )

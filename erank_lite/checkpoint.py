@@ -66,10 +66,10 @@ class CheckpointFolder:
         AutoGPTQ wrote quantize_config.json alone.
         """
         found = self.config.get("quantization_config")
-        if found is None:
-            old = read_json(self.path / "quantize_config.json", optional=True)
-            return {"quant_method": "gptq"} | old if old else {}
-        return found if isinstance(found, dict) else {"quant_method": str(found)}
+        old = self.path / "quantize_config.json"
+        if not found and old.is_file():
+            return {"quant_method": "gptq"} | read_json(old)
+        return found if isinstance(found, dict) else {"quant_method": str(found)} if found else {}
 
     def tokenizer(self) -> Tokenizer:
         """Load the tokenizer.

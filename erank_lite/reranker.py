@@ -108,8 +108,8 @@ class Reranker:
             `content`) and `rank` (from 1), `index` (place in `docs`, from 0), `score` (0–10),
             `probability`, `rank_score` (score × probability), `expected_score` (or None where it
             was not computed), `reasoning`, `forced` (the answer was asked for from outside),
-            `truncated`, `failure` (None, or why `rank_score` is None) and `completion` (all that
-            the model wrote). Failed documents come last.
+            `truncated`, `failure` (None, or why `rank_score` is None), `completion` (all that the
+            model wrote) and `engine` (what computed it). Failed documents come last.
 
         Raises:
             InputError: the query, a document or an option cannot be used.
@@ -240,7 +240,8 @@ class Reranker:
             while ready:
                 key, score = ready.pop(0)
                 number, index, doc, truncated = documents.pop(key)
-                yield number, _result(doc, index, score, truncated)
+                result = _result(doc, index, score, truncated)
+                yield number, result | {"engine": self.engine.ran}
 
         completions = self.engine.run(requests())
         try:

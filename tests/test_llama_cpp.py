@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from conftest import ADDED, write_gguf
+from recording import Recorder, random_prompts, run, same
 from tokenizers import pre_tokenizers
 
 from erank_lite import InputError, ModelError, Reranker
@@ -15,92 +15,11 @@ from erank_lite.engines._llama import Context
 from erank_lite.engines.llama_cpp import LlamaCppEngine
 from erank_lite.score_vocabulary import ScoreVocabulary
 from erank_lite.scoring import ScoreReader
-from erank_lite.types import Completion, Prompt, Request, Score, Step
+from erank_lite.types import Request, Score
 
 # Largest difference of a log-probability between a document alone and among others, in F32: sums
 # are taken in another order.
 NOISE = 1e-3
-
-
-class Recorder:
-    """Generates `count` tokens and keeps them with their log-probabilities."""
-
-    def __init__(self, count: int) -> None:
-        self.capacity = count + 1
-        self.count = count
-        self.tokens: list[int] = []
-        self.logprobs: list[float] = []
-
-    def begin(self) -> Step:
-        return Step(limit=self.count, measure=())
-
-    def feed(self, token: int, logprobs: Mapping[int, float] | None) -> Step:
-        assert logprobs is not None
-        self.tokens.append(token)
-        self.logprobs.append(logprobs[token])
-        return Step(measure=(), done=len(self.tokens) == self.count)
-
-
-def random_prompts(count: int, seed: int, vocabulary: int = 256, queries: int = 5) -> list[Prompt]:
-    """Return prompts of random lengths: each query's share a beginning."""
-    draw = random.Random(seed)
-    prompts = []
-    while len(prompts) < count:
-        shared = tuple(draw.choices(range(vocabulary), k=draw.randint(0, 60)))
-        for _ in range(min(-(-count // queries), count - len(prompts))):
-            own = draw.choices(range(vocabulary), k=draw.randint(1, 120))
-            prompts.append(Prompt((*shared, *own), len(shared)))
-    return prompts
-
-
-def run(
-    engine: LlamaCppEngine, prompts: Sequence[Prompt], counts: Sequence[int]
-) -> dict[int, Recorder]:
-    """Return each prompt's recorder, by its place."""
-    requests = [
-        Request(i, prompt, lambda c=count: Recorder(c))  # type: ignore[misc]
-        for i, (prompt, count) in enumerate(zip(prompts, counts, strict=True))
-    ]
-    completions = list(engine.run(requests))
-    assert sorted(c.key for c in completions) == list(range(len(prompts)))
-    assert all(c.failure is None for c in completions)
-    return {c.key: c.reader for c in completions}  # type: ignore[misc]
-
-
-def same(a: Recorder, b: Recorder) -> bool:
-    """Whether two completions are equal up to noise, or part where two tokens are nearly tied."""
-    for x, y, p, q in zip(a.tokens, b.tokens, a.logprobs, b.logprobs, strict=True):
-        if x != y:
-            return abs(p - q) < NOISE
-        assert abs(p - q) < NOISE
-    return True
-
-
-@pytest.mark.parametrize("sequences", [1, 3, 16])
-def test_together_is_as_alone(tiny_gguf: Path, sequences: int) -> None:
-    prompts, draw = random_prompts(60, seed=1), random.Random(2)
-    counts = [draw.randint(1, 40) for _ in prompts]
-    with LlamaCppEngine(tiny_gguf, threads=1, strict=True, kv_type="f32") as engine:
-        alone = run(engine, prompts, counts)
-    with LlamaCppEngine(
-        tiny_gguf, threads=1, sequences=sequences, kv_type="f32", micro_batch=32
-    ) as engine:
-        together = run(engine, prompts, counts)
-    assert all(same(alone[i], together[i]) for i in alone)
-
-
-def test_strict_results_do_not_depend_on_the_others(tiny_gguf: Path) -> None:
-    prompts = random_prompts(24, seed=3)
-    counts = [20] * len(prompts)
-    with LlamaCppEngine(tiny_gguf, threads=1, strict=True) as engine:
-        forwards = run(engine, prompts, counts)
-        backwards = run(engine, prompts[::-1], counts)
-    for i in (0, 7, 23):
-        with LlamaCppEngine(tiny_gguf, threads=1, strict=True) as engine:
-            single = run(engine, [prompts[i]], [20])[0]
-        for other in (forwards[i], backwards[len(prompts) - 1 - i]):
-            assert other.tokens == single.tokens
-            assert other.logprobs == single.logprobs  # to the last bit
 
 
 def thousand_scores(engine: LlamaCppEngine) -> dict[int, Score]:
@@ -163,7 +82,7 @@ def test_failing_decodes_lose_nothing(
     for key, completion in completions.items():
         if completion.failure is None:
             assert isinstance(completion.reader, Recorder)
-            assert same(sound[key], completion.reader)
+            assert same(sound[key], completion.reader, NOISE)
 
 
 def test_decodes_that_always_fail_end_in_failures(
@@ -186,34 +105,6 @@ def test_no_room_for_one_document_ends_in_failures(
         assert all(c.failure for c in engine.run(requests))
 
 
-def test_requests_are_read_as_places_become_free(tiny_gguf: Path) -> None:
-    taken = 0
-
-    def requests() -> Iterator[Request]:
-        nonlocal taken
-        for i, prompt in enumerate(random_prompts(200, seed=4)):
-            taken += 1
-            yield Request(i, prompt, lambda: Recorder(10))
-
-    with LlamaCppEngine(tiny_gguf, threads=1, sequences=4) as engine:
-        completions = engine.run(requests())
-        next(completions)
-        assert taken < 40
-        completions.close()  # type: ignore[attr-defined]
-        # What was given up leaves nothing behind.
-        assert len(run(engine, random_prompts(5, 2), [5] * 5)) == 5
-
-
-def test_a_run_that_begins_ends_the_one_before(tiny_gguf: Path) -> None:
-    prompts = random_prompts(20, seed=6)
-    with LlamaCppEngine(tiny_gguf, threads=1, sequences=4) as engine:
-        first = engine.run(Request(100 + i, p, lambda: Recorder(9)) for i, p in enumerate(prompts))
-        next(first)
-        assert sorted(run(engine, prompts, [9] * 20)) == list(range(20))
-        with pytest.raises(ModelError, match="another one began"):
-            list(first)
-
-
 def test_little_memory_means_few_sequences(tiny_gguf: Path) -> None:
     prompts = random_prompts(12, seed=6)
     with LlamaCppEngine(tiny_gguf, threads=1, memory=1) as engine:
@@ -221,52 +112,6 @@ def test_little_memory_means_few_sequences(tiny_gguf: Path) -> None:
             assert len(run(engine, prompts, [4] * 12)) == 12
             assert engine._context is not None
             assert (engine._context.sequences, engine._context.cells) == (1, 256)
-
-
-def test_a_longer_document_makes_the_context_grow(tiny_gguf: Path) -> None:
-    draw = random.Random(1)
-    lengths = [40, 50, 900, 30, 1500, 20]
-    prompts = [Prompt(tuple(draw.choices(range(256), k=n)), 0) for n in lengths]
-    with LlamaCppEngine(tiny_gguf, threads=1, sequences=2, kv_type="f32") as engine:
-        first = run(engine, prompts[:2], [5, 5])
-        assert len(first) == 2
-        together = run(engine, prompts, [5] * 6)
-    with LlamaCppEngine(tiny_gguf, threads=1, strict=True, kv_type="f32") as engine:
-        alone = run(engine, prompts, [5] * 6)
-    assert all(same(alone[i], together[i]) for i in alone)
-
-
-def test_a_request_longer_than_the_context_fails_alone(tiny_gguf: Path) -> None:
-    prompts = [Prompt((1,) * 30, 0), Prompt((1,) * 5000, 0), Prompt((2,) * 30, 0)]
-    with LlamaCppEngine(tiny_gguf, threads=1) as engine:
-        done = {
-            c.key: c
-            for c in engine.run(Request(i, p, lambda: Recorder(4)) for i, p in enumerate(prompts))
-        }
-    assert [bool(done[i].failure) for i in range(3)] == [False, True, False]
-    assert "2048" in (done[1].failure or "")
-
-
-def test_forced_and_dropped_tokens_leave_the_right_state(tiny_gguf: Path) -> None:
-    """Rewinding and forcing must give what reading the same tokens from the start gives."""
-
-    class Editor(Recorder):
-        def feed(self, token: int, logprobs: Mapping[int, float] | None) -> Step:
-            step = super().feed(token, logprobs)
-            if len(self.tokens) == 6:
-                return Step(rewind=4, force=(7, 8, 9), measure=())
-            return step
-
-    prompt = random_prompts(1, seed=3)[0]
-    with LlamaCppEngine(tiny_gguf, threads=1, strict=True, kv_type="f32") as engine:
-        (edited,) = engine.run([Request(0, prompt, lambda: Editor(12))])
-        assert isinstance(edited.reader, Editor)
-        tokens, logprobs = edited.reader.tokens, edited.reader.logprobs
-        whole = Prompt((*prompt.ids, *tokens[:2], 7, 8, 9), 0)
-        (plain,) = engine.run([Request(0, whole, lambda: Recorder(6))])
-    assert isinstance(plain.reader, Recorder)
-    assert plain.reader.tokens == tokens[6:]
-    assert plain.reader.logprobs == pytest.approx(logprobs[6:], abs=NOISE)
 
 
 def test_equal_prompts_are_computed_once(tiny_gguf: Path) -> None:
@@ -347,10 +192,3 @@ def test_quantized_keys_and_values_run(tiny_gguf: Path) -> None:
         tiny_gguf, threads=1, thinking=5, kv_type="q8_0", flash_attention=True
     ) as reranker:
         assert len(reranker.rerank("query", ["a", "b"])) == 2
-
-
-def test_a_completion_knows_its_tokens(tiny_gguf: Path) -> None:
-    with LlamaCppEngine(tiny_gguf, threads=1) as engine:
-        (done,) = engine.run([Request(3, random_prompts(1, 1)[0], lambda: Recorder(9))])
-    assert isinstance(done, Completion)
-    assert (done.key, done.tokens) == (3, 9)

@@ -123,6 +123,7 @@ class TorchEngine(Engine):
         with _quiet():
             model = self._load(folder, self._device)
         self._model: Any = model.eval()
+        self.ran = f"{self._computes(model)} on {_device_name(self._device)}"
         self._cache_name = (
             "cache" if "cache" in inspect.signature(model.model.forward).parameters
             else "past_key_values"
@@ -148,6 +149,10 @@ class TorchEngine(Engine):
         Raises:
             ModelError: it cannot be loaded.
         """
+
+    @abstractmethod
+    def _computes(self, model: Any) -> str:
+        """Return what the model is computed with, to be told."""
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Complete every request; see `Engine.run`. A run that begins ends the one before."""
@@ -449,6 +454,10 @@ def checked_device(name: str | None) -> torch.device:
             f"{', '.join(found)}"
         ) from None
     return device
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _check_architecture(folder: CheckpointFolder) -> None:

@@ -23,6 +23,7 @@ class Engine(ABC):
         max_new_tokens: the checkpoint's own limit of new tokens, or None where it names none.
         context_length: the most tokens that prompt and completion may have together.
         generated: tokens generated so far, by all runs.
+        ran: what computes: the engine, its kernel where there is a choice, and the device.
     """
 
     tokenizer: Tokenizer
@@ -31,6 +32,7 @@ class Engine(ABC):
     max_new_tokens: int | None
     context_length: int
     generated: int
+    ran: str
 
     @abstractmethod
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from erank_lite.engines.base import Engine
+from erank_lite.errors import ModelError
 from erank_lite.tokenizer import Tokenizer
 from erank_lite.types import Completion, Prompt, Request
 
@@ -32,14 +33,27 @@ class FakeEngine(Engine):
         self.context_length = context_length
         self.max_new_tokens = max_new_tokens
         self.generated = 0
+        self.ran = "fake"
         self.prompts: list[Prompt] = []
         self._script = script
+        self._run: int | None = 0
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Complete one request after the other."""
+        if self._run is None:
+            raise ModelError("the engine is closed: make another one")
+        self._run += 1
+        run = self._run
         for request in requests:
+            if self._run != run:
+                raise ModelError("this run was given up when another one began")
             self.prompts.append(request.prompt)
             reader = request.reader()
+            need = len(request.prompt.ids) + reader.capacity
+            if need > self.context_length:
+                reason = f"it needs {need} tokens, the context has {self.context_length}"
+                yield Completion(request.key, reader, failure=reason)
+                continue
             ids: list[int] = []
             step, count = reader.begin(), 0
             while not step.done:
@@ -58,4 +72,5 @@ class FakeEngine(Engine):
             yield Completion(request.key, reader, count)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing is held; a run is refused from here on."""
+        self._run = None

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from erank_lite.checkpoint import CheckpointFolder
+from erank_lite.convert.checkpoint import DTYPES, stored_tensors
 from erank_lite.engines._torch import TorchEngine
 from erank_lite.errors import ModelError
 
@@ -24,6 +25,9 @@ class GPTQEngine(TorchEngine):
 
     def _load(self, folder: CheckpointFolder, device: torch.device) -> Any:
         check_quantization(folder)
+        # AutoGPTQ itself named the file after bits and group size.
+        if not list(folder.path.glob("gptq_model-*.safetensors")):
+            stored_tensors(folder.path, DTYPES | {"I32": 4})
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # fewer cores than that are an error
         try:
             from gptqmodel import BACKEND, GPTQModel
@@ -39,12 +43,13 @@ class GPTQEngine(TorchEngine):
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"{folder.path} cannot be loaded as GPTQ: {reason}") from None
-        model = loaded.model
-        kernels = {type(m).__name__ for m in model.modules() if hasattr(m, "QUANT_TYPE")}
+        return loaded.model
+
+    def _computes(self, model: Any) -> str:
+        kernels = sorted({type(m).__name__ for m in model.modules() if hasattr(m, "QUANT_TYPE")})
         if not kernels:
-            raise ModelError(f"{folder.path} holds no quantized layer")
-        self.kernel = ", ".join(sorted(kernels))
-        return model
+            raise ModelError("the checkpoint calls itself GPTQ, but no layer of it is quantized")
+        return f"gptq by {', '.join(kernels)}"
 
 
 def check_quantization(folder: CheckpointFolder) -> None:

@@ -168,6 +168,13 @@ class LlamaCppEngine(Engine):
         )
         self.end_ids = end_ids(gguf) or self._model.end_ids
         self.generated = 0
+        where = "the processor"
+        if self.plan.gpu_layers:
+            names = ", ".join(
+                g.name for g in (devices if main_gpu is None else devices[main_gpu:][:1])
+            )
+            where = f"{names} ({self.plan.gpu_layers} of {facts.layers + 1} layers)"
+        self.ran = f"llama.cpp on {where}"
         self._strict = strict
         self._micro_batch = micro_batch or MICRO_BATCH
         self._kv_type = kv_type

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from erank_lite.checkpoint import CheckpointFolder
+from erank_lite.convert.checkpoint import stored_tensors
 from erank_lite.engines._torch import TorchEngine
 from erank_lite.errors import InputError, ModelError
 
@@ -44,6 +45,7 @@ class TransformersEngine(TorchEngine):
                 f"{folder.path} is quantized ({method}): the transformers engine is the reference "
                 "for checkpoints that are not" + "; take --engine gptq" * (method == "gptq")
             )
+        stored_tensors(folder.path)  # tells what is missing or cut short, by its file
         try:
             model, told = AutoModelForCausalLM.from_pretrained(
                 folder.path, dtype=self._dtype, device_map=device, use_safetensors=True,
@@ -61,3 +63,8 @@ class TransformersEngine(TorchEngine):
                     f"{min(map(str, told[what]))}: its download broke off, or it is damaged"
                 )
         return model
+
+    def _computes(self, model: Any) -> str:
+        from transformers import __version__
+
+        return f"transformers {__version__} in {str(self._dtype).removeprefix('torch.')}"
