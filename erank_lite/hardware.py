@@ -67,6 +67,8 @@ class Hardware:
     llama: LlamaBuild | None
     extras: dict[str, str]
     """Versions of those of `EXTRAS` that are installed."""
+    torch_has_cuda: bool = False
+    """The torch that is installed can use NVIDIA's GPUs."""
 
 
 def probe() -> Hardware:
@@ -82,6 +84,7 @@ def probe() -> Hardware:
         gpus=(*_nvidia(), *_apple(total, free)),
         llama=llama_build(),
         extras={name: found for name in EXTRAS if (found := _version(name)) is not None},
+        torch_has_cuda=_torch_has_cuda(),
     )
 
 
@@ -237,6 +240,15 @@ def llama_build() -> LlamaBuild | None:
         files = []
     parts = {name.split("ggml-", 1)[1].split(".")[0].split("-")[0] for name in files}
     return LlamaBuild(installed, tuple(sorted(parts - {"base"})))
+
+
+def _torch_has_cuda() -> bool:
+    """Return whether torch was built for CUDA, by the library that lies in it."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return False
+    folder = Path(found.origin).parent / "lib"
+    return any((folder / name).is_file() for name in ("libtorch_cuda.so", "torch_cuda.dll"))
 
 
 def _version(package: str) -> str | None:

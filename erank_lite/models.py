@@ -24,6 +24,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from erank_lite import hub
+from erank_lite.checkpoint import CheckpointFolder
 from erank_lite.errors import InputError, ModelError
 from erank_lite.gguf_file import GGUFFile
 from erank_lite.types import Progress
@@ -93,7 +94,7 @@ def model_file(name: str | Path, progress: Progress = _quiet) -> Path:
     before, colon, kind = str(name).partition(":")
     if before == PACKAGED:
         return _from_package(_type(kind) if colon else PACKAGED_TYPE, progress)
-    if _is(Path.is_file, name):
+    if is_a(Path.is_file, name):
         return Path(name)
     folder, type_ = _folder_and_type(str(name))
     if folder is not None:
@@ -110,7 +111,7 @@ def checkpoint_folder(name: str | Path, progress: Progress = _quiet) -> Path:
     """
     if str(name) == PACKAGED:
         return _PACKAGED_FOLDER
-    if _is(Path.exists, name):
+    if is_a(Path.exists, name):
         return Path(name)
     if _folder_and_type(str(name))[0] is not None:
         raise InputError(f"{name}: give the folder alone, and the type by itself")
@@ -126,7 +127,24 @@ def checkpoint_folder(name: str | Path, progress: Progress = _quiet) -> Path:
     return found
 
 
-def _is(kind: Callable[[Path], bool], name: str | Path) -> bool:
+def config_of(name: str, progress: Progress = _quiet) -> CheckpointFolder | None:
+    """Return the JSON files of the checkpoint that a hub's name means, without its weights.
+
+    None where the repository holds none, or cannot be reached while nothing of it is here.
+    """
+    wanted = _parse(name)
+    found = _local_checkpoint(wanted)
+    if found is None:
+        try:
+            commit, files = _list(wanted)
+            small = [files[f] for f in _SMALL if f in files and f != "tokenizer.json"]
+            found = _bring(wanted, commit, small, progress) if "config.json" in files else None
+        except hub.HubUnreachable:
+            return None
+    return None if found is None else CheckpointFolder.open(found)
+
+
+def is_a(kind: Callable[[Path], bool], name: str | Path) -> bool:
     """Return whether there is something of this kind, such as `Path.is_file`, of that name."""
     # An empty name would mean the current folder, which is hardly what a script meant.
     if not str(name).strip():
@@ -139,7 +157,7 @@ def _is(kind: Callable[[Path], bool], name: str | Path) -> bool:
 
 def _folder_and_type(name: str) -> tuple[Path | None, str | None]:
     """Return the folder, if `name` means one, and the type after its colon."""
-    if _is(Path.is_dir, name):
+    if is_a(Path.is_dir, name):
         return Path(name), None
     before, _, kind = name.rpartition(":")
     if before and Path(before).is_dir():

@@ -19,9 +19,11 @@ and all that it may write. Of the buffers that it computes in, the size is fitte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from erank_lite.errors import InputError
+from erank_lite.errors import InputError, ModelError
 from erank_lite.gguf_file import GGUFFile
 from erank_lite.hardware import Gpu, Hardware
 from erank_lite.scoring import MAX_NEW_TOKENS
@@ -60,6 +62,7 @@ class _Checkpoint:
     tied: bool
     """The embeddings are the output too."""
     sizes: dict[str, int]
+    vocabulary: int = _VOCABULARY
 
 
 PUBLISHED = {
@@ -77,6 +80,9 @@ PUBLISHED = {
     }),
 }  # fmt: skip
 """The checkpoints of Alibaba-NLP, and the bytes of their tensors by type."""
+
+# Bytes of a weight where only the configuration is known: those of ERank-14B's files.
+_WEIGHT_BYTES = {"BF16": 2.0, "Q8_0": 1.063, "Q6_K": 0.820, "Q5_K_M": 0.712, "Q4_K_M": 0.609}
 
 
 @dataclass(frozen=True)
@@ -148,25 +154,55 @@ class ModelFacts:
 
         Sizes are those that llama.cpp 0.3.36's quantizer names for tensors of these shapes.
         """
-        checkpoint = PUBLISHED[name]
+        return cls._expected(PUBLISHED[name], kind, 8 * 128, 128, 40_960, MAX_NEW_TOKENS)
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any], kind: str, max_new_tokens: int) -> ModelFacts:
+        """Return what is to be expected of a checkpoint, by its config.json, as a GGUF.
+
+        Raises:
+            ModelError: a number is missing.
+        """
+        names = (
+            "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads",
+            "num_key_value_heads", "vocab_size", "max_position_embeddings",
+        )  # fmt: skip
+        found = [config.get(name) for name in names]
+        for name, value in zip(names, found, strict=True):
+            if type(value) is not int or value < 1:
+                raise ModelError(f"config.json: {name} must be a positive integer, not {value!r}")
+        layers, width, inner, heads, kv_heads, vocabulary, context = map(_largest, found)
+        head = _largest(config.get("head_dim")) or width // heads
+        tied = config.get("tie_word_embeddings") is not False
+        layer = width * head * (2 * heads + 2 * kv_heads) + 3 * width * inner
+        weights = min(layers, _MOST_LAYERS) * layer + (1 if tied else 2) * vocabulary * width
+        sizes = {name: int(weights * each) for name, each in _WEIGHT_BYTES.items()}
+        checkpoint = _Checkpoint(layers, width, inner, heads, tied, sizes, vocabulary)
+        return cls._expected(checkpoint, kind, kv_heads * head, head, context, max_new_tokens)
+
+    @classmethod
+    def _expected(
+        cls, checkpoint: _Checkpoint, kind: str, kv_width: int, head: int, context: int, most: int
+    ) -> ModelFacts:
         size = checkpoint.sizes[kind]
         # K-quants keep the output as Q6_K, and embeddings apart from it in the main type; that the
         # latter are taken for as large makes layers 1 % smaller than they are.
-        output = int(_VOCABULARY * checkpoint.width * _OUTPUT_BYTES.get(kind, 210 / 256))
+        each = _OUTPUT_BYTES.get(kind, 210 / 256)
+        output = int(checkpoint.vocabulary * checkpoint.width * each)
         matrices = 1 if checkpoint.tied else 2
         return cls(
             layer_sizes=((size - matrices * output) // checkpoint.layers,) * checkpoint.layers,
             output_size=output,
             tied=checkpoint.tied,
             size=size,
-            cache_size=checkpoint.layers * 2 * 2 * 8 * 128,
+            cache_size=checkpoint.layers * 2 * 2 * kv_width,
             width=checkpoint.width,
             inner_width=checkpoint.inner_width,
             heads=checkpoint.heads,
-            head_size=128,
-            vocabulary=_VOCABULARY,
-            context_length=40_960,
-            max_new_tokens=MAX_NEW_TOKENS,
+            head_size=head,
+            vocabulary=checkpoint.vocabulary,
+            context_length=context,
+            max_new_tokens=most,
         )
 
     @property

@@ -11,10 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from erank_lite.engines import engine_class
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
-from erank_lite.models import checkpoint_folder, model_file
+from erank_lite.loading import load
 from erank_lite.prompt import PromptCore, QueryPrompts
 from erank_lite.score_vocabulary import ScoreVocabulary
 from erank_lite.scoring import MAX_NEW_TOKENS, ScoreReader, parse_thinking
@@ -33,21 +32,23 @@ class Reranker:
         self,
         model: str | Path | Engine,
         *,
-        engine: str = "llama.cpp",
+        engine: str = "auto",
         thinking: str | int = "full",
         **options: Any,
     ) -> None:
         """Load `model`.
 
         Args:
-            model: a GGUF file, a checkpoint folder, or a name on the Hugging Face hub (see
-                `erank_lite.models.model_file`; what is missing is downloaded and converted, once),
-                or an engine that is already there (it is then the caller's to close).
-            engine: name of the engine that is to run the file.
+            model: a GGUF file, the folder of a checkpoint (BF16 or GPTQ), a name on the Hugging
+                Face hub (what is missing is downloaded and converted, once; see
+                `erank_lite.models.model_file`), the address of a server (http://…), or an engine
+                that is already there (it is then the caller's to close).
+            engine: "llama.cpp", "gptq", "transformers", "remote", or "auto", which takes what suits
+                the model and this machine (`erank_lite.choosing`).
             thinking: "full" (reasoning as long as the model likes, up to the published limit), a
                 budget in tokens, after which the answer is asked for, or "none".
             options: the engine's own, such as `strict`, `sequences`, `gpu_layers`, `threads`; see
-                `erank_lite.engines.llama_cpp.LlamaCppEngine`.
+                the engines' docstrings, such as `erank_lite.engines.llama_cpp.LlamaCppEngine`.
 
         Raises:
             ModelError: the model cannot be used.
@@ -62,13 +63,7 @@ class Reranker:
                 raise InputError(f"{', '.join(options)}: options belong to the engine given")
             self.engine = model
         else:
-            path = model_file(model) if engine == "llama.cpp" else checkpoint_folder(model)
-            try:
-                self.engine = engine_class(engine)(path, **options)  # type: ignore[call-arg]
-            except TypeError as error:
-                if "unexpected keyword" not in str(error):
-                    raise
-                raise InputError(f"the {engine} engine: {str(error).split('() ')[-1]}") from None
+            self.engine = load(model, engine, options)
         try:
             self._prompts = PromptCore(self.engine.tokenizer, self.engine.chat_template)
             self._vocabulary = ScoreVocabulary(self.engine.tokenizer, self.engine.end_ids)

@@ -33,7 +33,7 @@ def printed(
     backends: tuple[str, ...], memory: int = 28 * GIB,
 ) -> str:  # fmt: skip
     machine = replace(probe(), gpus=gpus, llama=LlamaBuild("0.3.36", backends), memory_free=memory)
-    patch.setattr(doctor, "probe", lambda: machine)
+    patch.setattr("erank_lite.loading.probe", lambda: machine)
     doctor.run(as_json=False)
     return capsys.readouterr().out
 
@@ -66,7 +66,9 @@ def test_too_little_memory_is_told(
 def test_no_llama_cpp_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "probe", lambda: replace(probe(), gpus=(CARD,), llama=None))
+    monkeypatch.setattr(
+        "erank_lite.loading.probe", lambda: replace(probe(), gpus=(CARD,), llama=None)
+    )
     doctor.run(as_json=False)
     text = capsys.readouterr().out
     assert "pip install llama-cpp-python" in text and "CMAKE_ARGS" not in text

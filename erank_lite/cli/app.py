@@ -89,12 +89,18 @@ def rerank(
     model: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            help="GGUF file, checkpoint folder, or name on the Hugging Face hub such as "
-            "Alibaba-NLP/ERank-4B, with :TYPE (Q4_K_M if there is none) and @REVISION if wanted; "
-            "downloaded and converted once, then kept.",
+            help="GGUF file, folder of a BF16 or GPTQ checkpoint, name on the Hugging Face hub "
+            "such as Alibaba-NLP/ERank-4B, with :TYPE and @REVISION if wanted (downloaded and "
+            "converted once, then kept), or address of a server, http://…",
             show_default="erank-tiny, the small one that comes along",
         ),
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="auto (what suits the model and machine), llama.cpp, gptq, transformers or remote."
+        ),
+    ] = "auto",
     instruction: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -171,16 +177,47 @@ def rerank(
         ),
     ] = None,
     kv_type: Annotated[
-        str, typer.Option(help="Type of the cached keys and values, such as f16 or q8_0.")
-    ] = "f16",
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Type of llama.cpp's keys and values, such as f16 or q8_0.", show_default="f16"
+        ),
+    ] = None,
+    device: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Of gptq and transformers: cpu, cuda, cuda:1, mps.", show_default="the best"
+        ),
+    ] = None,
+    dtype: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Of transformers: bfloat16 or float32.", show_default="bfloat16"),
+    ] = None,
     tokenizer: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="tokenizer.json to use instead of the GGUF's.", show_default=False),
+        typer.Option(
+            help="tokenizer.json to use instead of the model's; for a server, the checkpoint's "
+            "folder or the GGUF file that it serves.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Rank documents for a query, best first."""
     from erank_lite.cli.rerank import Display, run
 
+    # An option that was not given is the engine's to choose; not every engine has all of them.
+    given = {
+        "strict": strict or None,
+        "sequences": sequences,
+        "context_length": context_length,
+        "threads": threads,
+        "gpu_layers": gpu_layers,
+        "tensor_split": _shares(tensor_split),
+        "flash_attention": flash_attention,
+        "kv_type": kv_type,
+        "device": device,
+        "dtype": dtype,
+        "tokenizer": tokenizer,
+    }
     with _output():
         run(
             docs,
@@ -189,16 +226,9 @@ def rerank(
             instruction,
             truncate_length,
             Display(top_k, alpha, show_reasoning, as_json),
+            engine=engine,
             thinking=thinking,
-            strict=strict,
-            sequences=sequences,
-            context_length=context_length,
-            threads=threads,
-            gpu_layers=gpu_layers,
-            tensor_split=_shares(tensor_split),
-            flash_attention=flash_attention,
-            kv_type=kv_type,
-            tokenizer=tokenizer,
+            **{name: value for name, value in given.items() if value is not None},
         )
 
 
@@ -220,6 +250,22 @@ def doctor(
 
     with _output():
         run(as_json)
+
+
+@app.command()
+def plan(
+    model: Annotated[
+        str,
+        typer.Argument(help="As --model of rerank; no weights are downloaded.", show_default=False),
+    ],
+    engine: Annotated[str, typer.Option(help="As --engine of rerank.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say which engine would run a model here, as what, with how much memory, and why."""
+    from erank_lite.cli.plan import run
+
+    with _output():
+        run(model, engine, as_json)
 
 
 @app.command()

@@ -11,22 +11,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from erank_lite.hardware import Hardware, probe
+from erank_lite.choosing import usable_by_llama
+from erank_lite.hardware import Hardware
+from erank_lite.loading import this_machine
 from erank_lite.planning import PUBLISHED, ModelFacts, Plan, Wishes, gib, plan
 
 _TYPES = ("Q4_K_M", "Q8_0")
-_KNOWN = {"cpu", "cuda", "metal", "blas"}
 _REBUILD = 'CMAKE_ARGS="-DGGML_{}=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
 
 
 def run(as_json: bool) -> None:
     """Print the machine's facts, a plan for each ERank model, and what to do about them."""
-    machine = probe()
-    if set(machine.llama.backends if machine.llama else ()) - _KNOWN:
-        # GPUs of other makers only llama.cpp itself can name.
-        from erank_lite.engines._llama import gpu_devices
-
-        machine = dataclasses.replace(machine, gpus=tuple(gpu_devices()))
+    machine = this_machine()
     usable = usable_by_llama(machine)
     plans = {
         f"{name}:{kind}": plan(ModelFacts.published(name, kind), usable, Wishes())
@@ -47,13 +43,6 @@ def run(as_json: bool) -> None:
     console.print(_table(plans))
     for line in advice or ["Nothing to mend."]:
         typer.echo(line)
-
-
-def usable_by_llama(machine: Hardware) -> Hardware:
-    """Return the machine without the GPUs that the installed llama.cpp was not built for."""
-    built = machine.llama.backends if machine.llama else ()
-    gpus = tuple(g for g in machine.gpus if g.kind in (*built, "llama.cpp"))
-    return dataclasses.replace(machine, gpus=gpus)
 
 
 def _facts(machine: Hardware) -> Table:

@@ -32,7 +32,8 @@ from erank_lite.cli.terminal import Terminal, printable
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
 from erank_lite.fusion import hybrid_scores
-from erank_lite.models import PACKAGED, model_file
+from erank_lite.loading import load
+from erank_lite.models import PACKAGED
 from erank_lite.prompt import instruction_text
 from erank_lite.reranker import Reranker, ranked
 from erank_lite.scoring import parse_thinking
@@ -60,6 +61,9 @@ def run(
     instruction: str | None,
     truncate_length: int | None,
     display: Display,
+    *,
+    engine: str,
+    thinking: str,
     **options: Any,
 ) -> None:
     """Rerank the documents of `sources` and print them.
@@ -73,7 +77,7 @@ def run(
         raise InputError("there are no documents in the input")
     _check(query, records, display.alpha)
     instruction_text(instruction)
-    parse_thinking(options["thinking"])
+    parse_thinking(thinking)
     # A job that is ended from outside prints what is finished, as one that is interrupted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     docs = [record | {"content": content_of(record)} for record in records]
@@ -86,8 +90,9 @@ def run(
             err=True,
         )
     with shown_progress() as progress:
-        path = model_file(PACKAGED if model is None else model, progress)
-    with Reranker(path, **options) as reranker:
+        loaded = load(PACKAGED if model is None else model, engine, options, progress)
+    with loaded:
+        reranker = Reranker(loaded, thinking=thinking)
         start = time.monotonic()
         try:
             with document_progress(reranker.engine) as progress:

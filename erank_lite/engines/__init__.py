@@ -23,6 +23,17 @@ EXTRA = {"gptq": "gptq", "transformers": "reference"}
 """What is to be installed beside the base for an engine."""
 
 
+def check_name(name: str) -> None:
+    """Refuse the name of no engine.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in _ENGINES:
+        close = difflib.get_close_matches(name, _ENGINES, 1, cutoff=0) or list(_ENGINES)
+        raise InputError(f"there is no engine {name!r}; did you mean {close[0]!r}?")
+
+
 def engine_class(name: str) -> type[Engine]:
     """Return the class of the engine called `name`.
 
@@ -30,9 +41,7 @@ def engine_class(name: str) -> type[Engine]:
         InputError: there is no such engine.
         ModelError: it needs packages that are not installed.
     """
-    if name not in _ENGINES:
-        close = difflib.get_close_matches(name, _ENGINES, 1, cutoff=0) or list(_ENGINES)
-        raise InputError(f"there is no engine {name!r}; did you mean {close[0]!r}?")
+    check_name(name)
     module, attribute = _ENGINES[name].split(":")
     try:
         loaded: type[Engine] = getattr(importlib.import_module(module), attribute)
