@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from erank_lite.engines import engine_class
+from erank_lite.engines import engine_class, is_address
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
 from erank_lite.models import model_file
@@ -42,6 +42,7 @@ class Reranker:
         Args:
             model: a GGUF file, a checkpoint folder, or a name on the Hugging Face hub (see
                 `erank_lite.models.model_file`; what is missing is downloaded and converted, once),
+                or the address of a server (http://…; see `erank_lite.engines.remote`),
                 or an engine that is already there (it is then the caller's to close).
             engine: name of the engine that is to run the file.
             thinking: "full" (reasoning as long as the model likes, up to the published limit), a
@@ -62,7 +63,10 @@ class Reranker:
                 raise InputError(f"{', '.join(options)}: options belong to the engine given")
             self.engine = model
         else:
-            path = model_file(model)
+            if is_address(model):
+                engine, path = "remote", model
+            else:
+                path = model_file(model)
             try:
                 self.engine = engine_class(engine)(path, **options)  # type: ignore[call-arg]
             except TypeError as error:

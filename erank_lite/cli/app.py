@@ -91,7 +91,7 @@ def rerank(
         typer.Option(
             help="GGUF file, checkpoint folder, or name on the Hugging Face hub such as "
             "Alibaba-NLP/ERank-4B, with :TYPE (Q4_K_M if there is none) and @REVISION if wanted; "
-            "downloaded and converted once, then kept.",
+            "downloaded and converted once, then kept. Or http://HOST:PORT of a server.",
             show_default="erank-tiny, the small one that comes along",
         ),
     ] = None,
@@ -175,7 +175,11 @@ def rerank(
     ] = "f16",
     tokenizer: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="tokenizer.json to use instead of the GGUF's.", show_default=False),
+        typer.Option(
+            help="tokenizer.json to use instead of the GGUF's; for a server, the checkpoint's "
+            "folder or a GGUF of it.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Rank documents for a query, best first."""

@@ -29,8 +29,9 @@ from rich.text import Text
 from erank_lite.cli.convert import shown_progress
 from erank_lite.cli.documents import Record, content_of, read_documents
 from erank_lite.cli.terminal import Terminal, printable
+from erank_lite.engines import is_address
 from erank_lite.engines.base import Engine
-from erank_lite.errors import InputError
+from erank_lite.errors import InputError, ModelError
 from erank_lite.fusion import hybrid_scores
 from erank_lite.models import PACKAGED, model_file
 from erank_lite.prompt import instruction_text
@@ -41,6 +42,11 @@ _log = logging.getLogger(__name__)
 _FIELDS = ("score", "probability", "rank_score")
 _MARKS = ("forced", "truncated", "failure")
 _INTERRUPTED, _ALL_FAILED = 130, 3
+_LOCAL = {
+    "threads": None, "gpu_layers": None, "tensor_split": None, "flash_attention": None,
+    "kv_type": "f16",
+}  # fmt: skip
+"""What a model on a server has no use for, each with the value that means nothing."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +84,19 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     docs = [record | {"content": content_of(record)} for record in records]
     results: list[dict[str, Any]] = []
-    interrupted = False
+    interrupted, broken = False, None
     if model is None:
         typer.echo(
             f"no --model: {PACKAGED} reads them, the small model that comes with erank-lite; "
             "--model Alibaba-NLP/ERank-4B is far better",
             err=True,
         )
-    with shown_progress() as progress:
-        path = model_file(PACKAGED if model is None else model, progress)
+    if is_address(model):
+        path: Any = model
+        options = _without_local(options)
+    else:
+        with shown_progress() as progress:
+            path = model_file(PACKAGED if model is None else model, progress)
     with Reranker(path, **options) as reranker:
         start = time.monotonic()
         try:
@@ -97,6 +107,10 @@ def run(
                     progress.advance(task)
         except KeyboardInterrupt:
             interrupted = True
+        except ModelError as error:
+            if not results:
+                raise
+            broken = error
         took, tokens = time.monotonic() - start, reranker.engine.generated
     results = ranked(results)
     if display.alpha is not None:
@@ -106,15 +120,26 @@ def run(
     summary = f"{len(results)} documents, {speed}"
     if failed:
         summary += f"; {failed} could not be scored (see `failure`)"
-    if interrupted:
-        summary += f"; interrupted, {len(docs) - len(results)} documents were not read"
+    if interrupted or broken:
+        why = "interrupted" if interrupted else "broken off"
+        summary += f"; {why}, {len(docs) - len(results)} documents were not read"
     _print(results[: display.top_k], records, display)
     sys.stdout.flush()
     typer.echo(summary, err=True)
     if interrupted:
         raise typer.Exit(_INTERRUPTED)
+    if broken:
+        raise broken
     if failed == len(docs):
         raise typer.Exit(_ALL_FAILED)
+
+
+def _without_local(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that a server's model has; the others say how one runs here."""
+    for name, default in _LOCAL.items():
+        if options[name] != default:
+            raise InputError(f"--{name.replace('_', '-')} is for models that run on this machine")
+    return {name: value for name, value in options.items() if name not in _LOCAL}
 
 
 def _check(query: str, records: Sequence[Record], alpha: float | None) -> None:

@@ -14,7 +14,15 @@ from erank_lite.errors import InputError
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-_ENGINES = {"llama.cpp": "erank_lite.engines.llama_cpp:LlamaCppEngine"}
+_ENGINES = {
+    "llama.cpp": "erank_lite.engines.llama_cpp:LlamaCppEngine",
+    "remote": "erank_lite.engines.remote:RemoteEngine",
+}
+
+
+def is_address(model: object) -> bool:
+    """Return whether `model` is the address of a server, which the remote engine runs."""
+    return isinstance(model, str) and model.startswith(("http://", "https://"))
 
 
 def engine_class(name: str) -> type[Engine]:
