@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,10 @@ import llama_cpp
 import pytest
 
 from erank_lite import Reranker
+from erank_lite.engines.llama_cpp import LlamaCppEngine
+from erank_lite.engines.remote import RemoteEngine
 from erank_lite.models import model_file
+from erank_lite.types import Prompt, Request, Step
 
 pytestmark = pytest.mark.reference
 
@@ -149,10 +152,36 @@ def test_the_server_names_its_file(erank_tiny: tuple[str, Path]) -> None:
         assert len(reranker.rerank(QUERY, DOCS)) == len(DOCS)
 
 
-def test_characters_that_come_in_pieces_are_whole(smollm2_f32: tuple[str, Path]) -> None:
+class Writer:
+    """Keeps the first `count` tokens, no probability wanted."""
+
+    def __init__(self, count: int) -> None:
+        self.capacity, self.count = count, count
+        self.tokens: list[int] = []
+
+    def begin(self) -> Step:
+        return Step(limit=self.count)
+
+    def feed(self, token: int, logprobs: Mapping[int, float] | None) -> Step:
+        self.tokens.append(token)
+        left = self.count - len(self.tokens)
+        return Step(limit=max(1, left), done=left == 0)
+
+
+def test_characters_of_many_tokens_come_whole(smollm2_f32: tuple[str, Path]) -> None:
     """The server's stream leaves tokens out there, and its ids have to be asked for."""
     url, path = smollm2_f32
-    docs = ["Repeat: \U0001f600\U0001f680\U0001f600\U0001f680\U0001f600\U0001f680\U0001f600"]
-    ours = results(path, docs, thinking=40, threads=2, kv_type="f32", gpu_layers=0)
-    theirs = results(url, docs, thinking=40, tokenizer=path)
-    assert theirs[0]["completion"] == ours[0]["completion"]
+    written = []
+    for engine in (
+        LlamaCppEngine(path, strict=True, threads=2, kv_type="f32", context_length=512),
+        RemoteEngine(url, tokenizer=path, strict=True),
+    ):
+        with engine:
+            text = "A rocket is written \U0001f680, and a face is written \U0001f600.\n" * 6
+            prompt = Prompt(engine.tokenizer.encode_trusted(text), 0)
+            (done,) = engine.run([Request(0, prompt, lambda: Writer(20))])
+            assert isinstance(done.reader, Writer)
+            written.append(done.reader.tokens)
+            text = engine.tokenizer.decode(done.reader.tokens)
+    assert written[0] == written[1]
+    assert "\U0001f680" in text and "\U0001f600" in text
