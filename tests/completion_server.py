@@ -31,13 +31,14 @@ class CompletionServer:
         kind: `VLLM` or `LLAMA`.
         fault: called with a completion's number (from 0, since the attribute was set) and its
             body; returns what shall go wrong: a status, "html", "garbage", "no logprobs", "no ids",
-            "nan", "error", "shifted", or "hang", "cut" or "end", at once or, with " later", in the
-            middle; or None.
+            "nan", "error", "shifted", "replaced", or "hang", "cut" or "end", at once or, with
+            " later", in the middle; or None.
         retry_after: that header, where a status is the fault.
         key: what a request must carry, or None.
         root: where the model lies, as the server says.
         opening: how prompts end.
         ends_silently: the end token's id is not given.
+        replaced: what is sent in place of every event, where that is the fault.
         bodies: of all completions asked for.
         hung_up: streams that the client closed before their end.
         released: lets go of what hangs.
@@ -53,6 +54,7 @@ class CompletionServer:
     places: int = 4
     page: bytes | None = None
     ends_silently: bool = False
+    replaced: dict[str, Any] = field(default_factory=dict)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     hung_up: int = 0
     released: threading.Event = field(default_factory=threading.Event)
@@ -153,6 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
                     self._chunk(b'data: {"choices": [{"text"\n\n')
                 if fault == "error":
                     event = {"error": {"message": "the engine died", "code": 500}}
+                if fault == "replaced":
+                    event = s.replaced
                 self._chunk(b"data: " + json.dumps(event).replace("NaN", "null").encode() + b"\n\n")
             if s.kind == VLLM:
                 self._chunk(b"data: [DONE]\n\n")

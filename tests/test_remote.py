@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -376,7 +378,8 @@ def refusal(server: CompletionServer, **options: Any) -> str:
 def test_nothing_listens(folder: Path) -> None:
     with serving(CompletionServer(engine_writing(GOOD))) as server:
         pass
-    assert "cannot be reached" in refusal(server, tokenizer=folder)
+    message = refusal(server, tokenizer=folder)
+    assert "cannot be reached" in message and "start it" in message
 
 
 def test_a_web_page_is_no_server(server: CompletionServer, folder: Path) -> None:
@@ -479,12 +482,41 @@ def test_options_are_checked(url: str, options: dict[str, Any]) -> None:
         RemoteEngine(url, **options)
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"choices": [{}]},
+        {"choices": [{"token_ids": [-1], "finish_reason": None}]},
+        {"choices": [{"token_ids": ["7"], "finish_reason": None}]},
+        {"choices": [{"token_ids": [7], "finish_reason": "abort"}]},
+        {"choices": [{"token_ids": [7, 8], "logprobs": {"token_logprobs": [-1.0]}}]},
+        {"tokens": [7], "stop": False},
+        {"tokens": [7], "stop": False, "tokens_predicted": "many"},
+        {"tokens": 7, "stop": False, "tokens_predicted": 1},
+        {"error": "no memory\nleft"},
+        {"error": {"code": "x"}},
+    ],
+)
+def test_events_that_are_not_as_agreed_are_failures(
+    server: CompletionServer, folder: Path, event: dict[str, Any]
+) -> None:
+    server.replaced = event
+    with Reranker(server.url, tokenizer=folder, thinking="none") as reranker:
+        server.misbehave(faulty_for("poison", "replaced"))
+        results = reranker.rerank("query", ["poison", "a"])
+    assert [r["score"] for r in results] == [3, None]
+    assert "\n" not in results[1]["failure"]
+
+
 # The command line
 
 
+COMMAND = [sys.executable, "-c", "from erank_lite.cli import main; main()", "rerank"]
+
+
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-c", "from erank_lite.cli import main; main()", "rerank", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120)
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120)
 
 
 def test_the_command_line_takes_an_address(
@@ -497,6 +529,31 @@ def test_the_command_line_takes_an_address(
     assert [json.loads(line)["score"] for line in done.stdout.splitlines()] == [7, 7]
     refused = command(*shared, "--threads", "2", str(tmp_path / "docs.txt"))
     assert refused.returncode == 1 and "--threads" in refused.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_an_interrupt_prints_what_is_finished(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "docs.txt").write_text("".join(f"document {i}\n" for i in range(50)))
+    hanging = threading.Event()
+
+    def hang(number: int, body: dict[str, Any]) -> str | None:
+        if number < 6:
+            return None
+        hanging.set()
+        return "hang"
+
+    with serving(CompletionServer(engine_writing(GOOD), fault=hang)) as server:
+        shared = ["--model", server.url, "--tokenizer", str(folder), "--query", "q"]
+        started = subprocess.Popen(
+            [*COMMAND, *shared, "--sequences", "1", "--json", str(tmp_path / "docs.txt")],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert hanging.wait(60)
+        time.sleep(0.2)
+        started.send_signal(signal.SIGINT)
+        out, errors = started.communicate(timeout=10)
+    assert started.returncode == 130 and "Traceback" not in errors
+    assert [json.loads(line)["score"] for line in out.splitlines()] == [7, 7]
 
 
 def test_the_command_line_prints_what_was_finished_before_the_server_went(

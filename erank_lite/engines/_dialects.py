@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from erank_lite.engines._server import Fault, Server
+from erank_lite.engines._server import OTHER_SERVER, Fault, Server
 
 TOP = 20
 """vLLM's own limit where --max-logprobs does not raise it."""
@@ -64,24 +64,27 @@ class Dialect(ABC):
             Fault: it does not say.
         """
 
-    def read(self, event: Mapping[str, Any]) -> Chunk:
+    def read(self, event: Mapping[str, Any], measured: bool = False) -> Chunk:
         """Return what an event, or a whole answer, says.
 
         Raises:
-            Fault: it reports an error, or is not as this dialect has it.
+            Fault: it reports an error, is not as this dialect has it, or lacks log-probabilities
+                where they were to be `measured`.
         """
         error = event.get("error")
         if error is not None:
-            fields = error if isinstance(error, dict) else {"message": str(error)}
+            fields = error if isinstance(error, dict) else {"message": error}
+            message = " ".join(str(fields.get("message", "an error")).split())[:300]
             code = fields.get("code")
-            raise Fault(
-                f"it reports {fields.get('message') or 'an error'}",
-                status=code if type(code) is int and code >= 400 else None,
-            )
+            status = code if type(code) is int and code >= 400 else None
+            raise Fault(f"it reports {message}", status=status)
         try:
-            return self._read(event)
+            chunk = self._read(event)
         except (LookupError, TypeError, ValueError, AttributeError):
             raise Fault("it sends JSON that is not what was asked for") from None
+        if measured and any(token.logprobs is None for token in chunk.tokens):
+            raise Fault("it returns no log-probabilities", passing=False, advice=OTHER_SERVER)
+        return chunk
 
     @abstractmethod
     def _read(self, event: Mapping[str, Any]) -> Chunk: ...
@@ -133,7 +136,8 @@ class VLLM(Dialect):
         choice = event["choices"][0]
         ids, logprobs = choice.get("token_ids"), choice.get("logprobs")
         if ids is None:
-            raise Fault("it returns no token ids (return_token_ids)", passing=False)
+            reason = "it returns no token ids (return_token_ids)"
+            raise Fault(reason, passing=False, advice=OTHER_SERVER)
         places: list[dict[int, float] | None] = [None] * len(ids)
         if logprobs is not None:
             own = logprobs["token_logprobs"]
@@ -142,7 +146,7 @@ class VLLM(Dialect):
                 for i, q, top in zip(ids, own, logprobs["top_logprobs"], strict=True)
             ]
         ended = {None: None, "stop": "turn", "length": "limit"}[choice.get("finish_reason")]
-        return Chunk([Token(int(i), p) for i, p in zip(ids, places, strict=True)], ended)
+        return Chunk([Token(_whole(i), p) for i, p in zip(ids, places, strict=True)], ended)
 
 
 class LlamaServer(Dialect):
@@ -187,8 +191,14 @@ class LlamaServer(Dialect):
         ended = None
         if event["stop"]:
             ended = "limit" if event["stop_type"] == "limit" else "turn"
-        tokens = [Token(int(i), p) for i, p in zip(ids, logprobs, strict=True)]
-        return Chunk(tokens, ended, event["tokens_predicted"])
+        tokens = [Token(_whole(i), p) for i, p in zip(ids, logprobs, strict=True)]
+        return Chunk(tokens, ended, _whole(event["tokens_predicted"]))
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError
+    return value
 
 
 def _id(name: str) -> int:

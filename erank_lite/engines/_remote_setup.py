@@ -11,7 +11,7 @@ from typing import Any
 from erank_lite.checkpoint import TOKENIZER, CheckpointFolder
 from erank_lite.engines._dialects import TOP, VLLM, Dialect, LlamaServer
 from erank_lite.engines._llama_setup import chat_template, end_ids
-from erank_lite.engines._server import KEY, Fault, Server
+from erank_lite.engines._server import ADDRESS, KEY, OTHER_SERVER, Fault, Server
 from erank_lite.errors import ModelError
 from erank_lite.gguf_file import GGUFFile
 from erank_lite.models import PACKAGED, checkpoint_folder
@@ -141,9 +141,7 @@ async def ping(server: Server, dialect: Dialect, ids: Sequence[int]) -> None:
     body = dialect.body(ids, 1, True)
     async with aclosing(server.events(dialect.path, body)) as events:
         async for event in events:
-            for token in dialect.read(event).tokens:
-                if token.logprobs is None:
-                    raise Fault("it returns no log-probabilities", passing=False)
+            if dialect.read(event, measured=True).tokens:
                 return
     raise Fault("it returned no token")
 
@@ -173,10 +171,9 @@ def _advice(server: Server, fault: Fault) -> str:
     if fault.status in (401, 403):
         wanted = f"the key in {KEY} is not the server's" if server.has_key else f"set {KEY}"
         return f"{reason}: {wanted}"
-    if fault.status == 404 or "html" in str(fault).lower():
-        return f"{reason}: give the address of vLLM or llama-server itself, as http://HOST:PORT"
-    if "logprobs" in str(fault):
-        return f"{reason}: start vLLM with --max-logprobs {TOP}"
-    if not fault.passing:
-        return f"{reason}: only vLLM (0.10.2 or newer) and llama-server will do"
-    return f"{reason}: start it, or look at its log, and try again"
+    if fault.status == 404:
+        return f"{reason}: {ADDRESS}"
+    if fault.status == 400:
+        few = "logprobs" in str(fault)
+        return f"{reason}: {f'start vLLM with --max-logprobs {TOP}' if few else OTHER_SERVER}"
+    return f"{reason}: {fault.advice}"

@@ -18,6 +18,9 @@ from erank_lite.errors import InputError
 KEY = "ERANK_LITE_API_KEY"
 """The environment variable that holds the server's key."""
 
+ADDRESS = "give the address of vLLM or llama-server itself, as http://HOST:PORT"
+OTHER_SERVER = "only vLLM (0.10.2 or newer) and llama-server will do"
+
 _CONNECT_TIMEOUT = 10.0
 _SERVER_WIDE = (401, 403, 404)  # what is wrong with every request, not with this one
 _PASSING = (408, 429)
@@ -30,6 +33,7 @@ class Fault(Exception):
         status: the HTTP status, or None where none came or it was not the matter.
         passing: it may pass, so asking again makes sense.
         after: seconds that the server wants to be left alone, or None.
+        advice: what to do where it does not pass.
     """
 
     def __init__(
@@ -39,12 +43,14 @@ class Fault(Exception):
         status: int | None = None,
         passing: bool = True,
         after: float | None = None,
+        advice: str = "look at its log, and try again",
     ) -> None:
         """Say what happened; a status says itself whether it may pass."""
         super().__init__(reason)
         self.status = status
         self.passing = passing if status is None else status in _PASSING or status >= 500
         self.after = after
+        self.advice = advice
 
     @property
     def about_the_request(self) -> bool:
@@ -90,7 +96,8 @@ class Server:
             response = await self._client.request(method, path, json=body)
         _check(response)
         if "json" not in _kind(response):
-            raise Fault(f"it answers {path} with {_kind(response)}, not JSON", passing=False)
+            reason = f"it answers {path} with {_kind(response)}, not JSON"
+            raise Fault(reason, passing=False, advice=ADDRESS)
         return _object(response.content)
 
     async def events(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
@@ -105,7 +112,8 @@ class Server:
                     await response.aread()
                 _check(response)
                 if "event-stream" not in _kind(response):
-                    raise Fault(f"it answers with {_kind(response)}, not with a stream of events")
+                    reason = f"it answers with {_kind(response)}, not with a stream of events"
+                    raise Fault(reason, advice=ADDRESS)
                 # Bytes, not httpx's lines: those part at characters that JSON may hold too.
                 rest = b""
                 async for piece in response.aiter_bytes():
@@ -124,7 +132,8 @@ class Server:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise Fault(f"it cannot be reached ({_text(error)})") from None
+            reason = f"it cannot be reached ({_text(error)})"
+            raise Fault(reason, advice="start it, or mend its address") from None
         except httpx.TimeoutException:
             raise Fault(f"it said nothing for {self._timeout:g} seconds") from None
         except httpx.HTTPError as error:
