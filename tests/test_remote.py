@@ -472,6 +472,7 @@ def test_the_context_is_the_servers_or_shorter(server: CompletionServer, folder:
         ("127.0.0.1:8000", {}),
         ("ftp://host", {}),
         ("http://", {}),
+        ("http://127.0.0.1:99999", {}),
         ("http://127.0.0.1:1", {"sequences": 0}),
         ("http://127.0.0.1:1", {"context_length": 3}),
         ("http://127.0.0.1:1", {"timeout": 0}),

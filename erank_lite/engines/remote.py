@@ -264,7 +264,7 @@ class RemoteEngine(Engine):
         return self._submit(work).result()
 
     def _give_up(self) -> None:
-        """End what is under way, and wait until its connections are closed."""
+        """End what is under way; its connections are closed when this returns."""
         self._pending = set()
         self._await(_end_the_others())
 
@@ -279,6 +279,6 @@ async def _end_the_others() -> None:
 def _pause(faults: int, fault: Fault) -> float:
     """Return the seconds to wait before asking again: longer each time, never all at once."""
     backoff = _BACKOFF * 2.0 ** (faults - 1) * random.uniform(0.5, 1.0)
-    wait_ = min(max(backoff, fault.after or 0.0), _LONGEST_WAIT)
-    _log.info("asking again in %.1f s: %s", wait_, fault)
-    return wait_
+    seconds = min(max(backoff, fault.after or 0.0), _LONGEST_WAIT)
+    _log.info("the server: %s; asking again in %.1f s", fault, seconds)
+    return seconds
