@@ -264,7 +264,7 @@ def test_a_fault_that_passes_changes_nothing(
 
 
 def test_a_server_that_hangs_is_asked_again(server: CompletionServer, folder: Path) -> None:
-    with Reranker(server.url, tokenizer=folder, timeout=0.3) as reranker:
+    with Reranker(server.url, tokenizer=folder, timeout=1) as reranker:
         server.misbehave(lambda number, body: "hang later" if number == 0 else None)
         (result,) = reranker.rerank("query", ["document"])
     assert result["score"] == 7
@@ -305,15 +305,21 @@ def faulty_for(word: str, fault: int | str) -> Callable[[int, dict[str, Any]], i
         ("garbage", "JSON that is malformed"),
         ("error", "the engine died"),
         ("html", "text/html"),
-        ("hang", "said nothing for 0.5 seconds"),
+        ("hang", "said nothing for 1 seconds"),
         ("no logprobs", "no log-probabilities"),
         ("nan", "no numbers (NaN)"),
     ],
 )
 def test_a_document_that_cannot_be_completed_fails_alone(
-    server: CompletionServer, folder: Path, fault: int | str, reason: str
+    server: CompletionServer,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: int | str,
+    reason: str,
 ) -> None:
-    timeout = 0.5 if fault == "hang" else 30
+    timeout = 1 if fault == "hang" else 30
+    if fault == "hang":
+        monkeypatch.setattr(remote, "_ATTEMPTS", 2)
     with Reranker(server.url, tokenizer=folder, timeout=timeout, thinking="none") as reranker:
         server.misbehave(faulty_for("poison", fault))
         results = reranker.rerank("query", ["poison", "a", "b", "c", "d"])
@@ -335,10 +341,12 @@ def test_a_document_too_long_for_the_server_fails_alone(
 
 @pytest.mark.parametrize("fault", [500, 401, "cut", "hang", "garbage", "no logprobs"])
 def test_a_server_that_is_gone_ends_the_run_after_what_was_finished(
-    server: CompletionServer, folder: Path, fault: int | str
+    server: CompletionServer, folder: Path, monkeypatch: pytest.MonkeyPatch, fault: int | str
 ) -> None:
     finished = []
-    timeout = 0.5 if fault == "hang" else 30
+    timeout = 1 if fault == "hang" else 30
+    if fault == "hang":
+        monkeypatch.setattr(remote, "_ATTEMPTS", 2)
     with Reranker(server.url, tokenizer=folder, sequences=2, timeout=timeout) as reranker:
         # A document takes two requests.
         server.misbehave(lambda number, body: None if number < 8 else fault)
