@@ -11,7 +11,7 @@ from typing import Any
 
 from erank_lite.checkpoint import CheckpointFolder
 from erank_lite.choosing import Choice, Offer, choose
-from erank_lite.engines import engine_class
+from erank_lite.engines import engine_class, is_address
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
 from erank_lite.gguf_file import GGUFFile
@@ -22,7 +22,6 @@ from erank_lite.scoring import MAX_NEW_TOKENS
 from erank_lite.types import Progress
 
 _log = logging.getLogger(__name__)
-_SERVER = re.compile(r"https?://", re.IGNORECASE)
 _PUBLISHER = "Alibaba-NLP/"
 _KNOWN = {"cpu", "cuda", "metal", "blas"}
 
@@ -50,6 +49,12 @@ def load(
         ModelError: the model, or the engine, cannot be used.
         InputError: a name or an option cannot.
     """
+    if is_address(model) != (engine == "remote") and engine != "auto":
+        raise InputError(
+            f"{model} is the address of a server, which the remote engine asks: leave --engine out"
+            if is_address(model)
+            else f"{model} is no address: the remote engine takes http://HOST:PORT as its model"
+        )
     if engine != "auto":
         engine_class(engine)  # a name that is none, or an extra that is missing, before a download
     choice = choose(offer(model), this_machine(), engine)
@@ -86,9 +91,9 @@ def offer(model: str | Path) -> Offer:
         InputError: the name cannot be.
         ModelError: there is nothing of that name.
     """
-    name = str(model)
-    if _SERVER.match(name):
+    if is_address(model):
         return Offer("server")
+    name = str(model)
     before, _, kind = name.partition(":")
     if before == PACKAGED:
         return Offer("gguf", _facts(CheckpointFolder.open(checkpoint_folder(PACKAGED))))

@@ -30,7 +30,7 @@ from erank_lite.cli.convert import shown_progress
 from erank_lite.cli.documents import Record, content_of, read_documents
 from erank_lite.cli.terminal import Terminal, printable
 from erank_lite.engines.base import Engine
-from erank_lite.errors import InputError
+from erank_lite.errors import InputError, ModelError
 from erank_lite.fusion import hybrid_scores
 from erank_lite.loading import load
 from erank_lite.models import PACKAGED
@@ -82,7 +82,7 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     docs = [record | {"content": content_of(record)} for record in records]
     results: list[dict[str, Any]] = []
-    interrupted = False
+    interrupted, broken = False, None
     if model is None:
         typer.echo(
             f"no --model: {PACKAGED} reads them, the small model that comes with erank-lite; "
@@ -102,6 +102,10 @@ def run(
                     progress.advance(task)
         except KeyboardInterrupt:
             interrupted = True
+        except ModelError as error:
+            if not results:
+                raise
+            broken = error
         took, tokens = time.monotonic() - start, reranker.engine.generated
     results = ranked(results)
     if display.alpha is not None:
@@ -111,13 +115,16 @@ def run(
     summary = f"{len(results)} documents, {speed}"
     if failed:
         summary += f"; {failed} could not be scored (see `failure`)"
-    if interrupted:
-        summary += f"; interrupted, {len(docs) - len(results)} documents were not read"
+    if interrupted or broken:
+        why = "interrupted" if interrupted else "broken off"
+        summary += f"; {why}, {len(docs) - len(results)} documents were not read"
     _print(results[: display.top_k], records, display)
     sys.stdout.flush()
     typer.echo(summary, err=True)
     if interrupted:
         raise typer.Exit(_INTERRUPTED)
+    if broken:
+        raise broken
     if failed == len(docs):
         raise typer.Exit(_ALL_FAILED)
 

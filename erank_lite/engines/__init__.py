@@ -18,9 +18,15 @@ _ENGINES = {
     "llama.cpp": "erank_lite.engines.llama_cpp:LlamaCppEngine",
     "gptq": "erank_lite.engines.gptq:GPTQEngine",
     "transformers": "erank_lite.engines.transformers:TransformersEngine",
+    "remote": "erank_lite.engines.remote:RemoteEngine",
 }
 EXTRA = {"gptq": "gptq", "transformers": "reference"}
 """What is to be installed beside the base for an engine."""
+
+
+def is_address(model: object) -> bool:
+    """Return whether `model` is the address of a server, which the remote engine asks."""
+    return isinstance(model, str) and model.lower().startswith(("http://", "https://"))
 
 
 def check_name(name: str) -> None:
