@@ -24,8 +24,21 @@ def test_this_machine() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["hardware"]["cores"] >= 1 and "cpu" in found["hardware"]["llama"]["backends"]
-    assert {name.split(":")[0] for name in found["plans"]} == set(PUBLISHED)
-    assert all(p["reasons"] for p in found["plans"].values())
+    assert set(found["plans"]) == set(PUBLISHED)
+    assert all(p["reasons"] and p["plan"]["memory"] for p in found["plans"].values())
+
+
+def test_what_is_installed_may_still_not_load() -> None:
+    command = str(Path(sys.executable).with_name("erank-lite"))
+    done = subprocess.run([command, "doctor", "--json", "--deep"], capture_output=True, text=True)
+    found = json.loads(done.stdout)["loaded"]
+    assert found["llama_cpp"].startswith("loads: GPU:")
+    for name in ("torch", "transformers", "gptqmodel"):
+        assert found[name].startswith(("loads: ", "not installed", "does not load: ")), found
+    assert doctor._loaded("raise OSError('a library is missing')") == (
+        "does not load: OSError: a library is missing"
+    )
+    assert doctor._loaded("import no_such_package") == "not installed"
 
 
 def printed(
@@ -34,7 +47,7 @@ def printed(
 ) -> str:  # fmt: skip
     machine = replace(probe(), gpus=gpus, llama=LlamaBuild("0.3.36", backends), memory_free=memory)
     patch.setattr("erank_lite.loading.probe", lambda: machine)
-    doctor.run(as_json=False)
+    doctor.run(as_json=False, deep=False)
     return capsys.readouterr().out
 
 
@@ -43,17 +56,17 @@ def test_a_build_without_cuda_is_told_how_to_mend(
 ) -> None:
     text = printed(capsys, monkeypatch, (CARD,), ("cpu",))
     assert 'CMAKE_ARGS="-DGGML_CUDA=on" pip install' in text
-    line = next(line for line in text.splitlines() if line.startswith("ERank-4B:Q4_K_M"))
-    assert line.split()[1:3] == ["yes", "0"]
+    line = next(line for line in text.splitlines() if line.startswith("ERank-4B "))
+    assert line.split()[1:5] == ["llama.cpp", "Q4_K_M", "yes", "0"]
 
 
 def test_a_build_with_cuda_uses_the_card(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = printed(capsys, monkeypatch, (CARD,), ("cpu", "cuda"))
-    assert "Nothing to mend." in text and "compute capability 8.9" in text
-    line = next(line for line in text.splitlines() if line.startswith("ERank-4B:Q4_K_M"))
-    assert line.split()[1:3] == ["yes", "37"]
+    assert "build it again" not in text and "compute capability 8.9" in text
+    line = next(line for line in text.splitlines() if line.startswith("ERank-4B "))
+    assert line.split()[1:5] == ["llama.cpp", "Q4_K_M", "yes", "37"]
 
 
 def test_too_little_memory_is_told(
@@ -69,7 +82,7 @@ def test_no_llama_cpp_is_told(
     monkeypatch.setattr(
         "erank_lite.loading.probe", lambda: replace(probe(), gpus=(CARD,), llama=None)
     )
-    doctor.run(as_json=False)
+    doctor.run(as_json=False, deep=False)
     text = capsys.readouterr().out
     assert "pip install llama-cpp-python" in text and "CMAKE_ARGS" not in text
 
@@ -81,5 +94,5 @@ def test_gpus_of_other_makers_are_asked_of_llama_cpp(
     monkeypatch.setattr("erank_lite.engines._llama.gpu_devices", lambda: [radeon])
     text = printed(capsys, monkeypatch, (), ("cpu", "vulkan"))
     assert "Radeon RX 7600" in text
-    line = next(line for line in text.splitlines() if line.startswith("ERank-4B:Q4_K_M"))
-    assert line.split()[1:3] == ["yes", "37"]
+    line = next(line for line in text.splitlines() if line.startswith("ERank-4B "))
+    assert line.split()[1:5] == ["llama.cpp", "Q4_K_M", "yes", "37"]

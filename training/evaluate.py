@@ -49,13 +49,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def _first_stage(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
+def first_stage(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
     """Return each judged query's text and BM25's first documents for it."""
     documents = _rows(folder / "corpus.jsonl")
     texts = [f"{d.get('title') or ''} {d['text']}".strip() for d in documents]
     index = bm25s.BM25()
     index.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)
-    judged = {line.split("\t")[0] for line in _judgements(folder)}
+    judged = judgements(folder)
     found = {}
     for query in _rows(folder / "queries.jsonl"):
         if query["_id"] in judged:
@@ -71,17 +71,19 @@ def _first_stage(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
     return found
 
 
-def _judgements(folder: Path) -> list[str]:
-    return (folder / "qrels" / "test.tsv").read_text("utf-8").splitlines()[1:]
+def judgements(folder: Path) -> dict[str, dict[str, int]]:
+    """Return the grade of each judged document, by query."""
+    qrels: dict[str, dict[str, int]] = {}
+    for line in (folder / "qrels" / "test.tsv").read_text("utf-8").splitlines()[1:]:
+        query, document, grade = line.split("\t")
+        qrels.setdefault(query, {})[document] = int(grade)
+    return qrels
 
 
 def collection(folder: Path, model: str) -> dict[str, float]:
     """Return nDCG@10 of each order."""
-    qrels: dict[str, dict[str, int]] = {}
-    for line in _judgements(folder):
-        query, document, grade = line.split("\t")
-        qrels.setdefault(query, {})[document] = int(grade)
-    found = _first_stage(folder)
+    qrels = judgements(folder)
+    found = first_stage(folder)
 
     def quality(run: Run) -> float:
         return ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10]

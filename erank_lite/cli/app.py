@@ -244,12 +244,15 @@ def demo() -> None:
 @app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Load each package too, in a process of its own.")
+    ] = False,
 ) -> None:
     """Say what this machine has, which ERank models run on it and how, and what to mend."""
     from erank_lite.cli.doctor import run
 
     with _output():
-        run(as_json)
+        run(as_json, deep)
 
 
 @app.command()

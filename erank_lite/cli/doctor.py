@@ -4,48 +4,81 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
-from typing import Any
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from erank_lite.choosing import usable_by_llama
+from erank_lite.choosing import Choice, Offer, choose
+from erank_lite.cli.terminal import printable
 from erank_lite.hardware import Hardware
 from erank_lite.loading import this_machine
-from erank_lite.planning import PUBLISHED, ModelFacts, Plan, Wishes, gib, plan
+from erank_lite.planning import PUBLISHED, ModelFacts, gib
 
-_TYPES = ("Q4_K_M", "Q8_0")
 _REBUILD = 'CMAKE_ARGS="-DGGML_{}=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
+# What each package does when it is really loaded; a package that is installed may still fail here.
+_DEEP = {
+    "llama_cpp": "import llama_cpp as l; print('GPU:', l.llama_supports_gpu_offload())",
+    "torch": (
+        "import torch as t; c = t.cuda; print(t.__version__, 'CUDA:', "
+        "[c.get_device_name(i) for i in range(c.device_count())], "
+        "'MPS:', t.backends.mps.is_available())"
+    ),
+    "transformers": "import transformers as t; t.AutoModelForCausalLM; print(t.__version__)",
+    "gptqmodel": (
+        "import os; os.environ.setdefault('GPTQMODEL_CPU_WORKERS', '2')\n"
+        "import gptqmodel as g; g.GPTQModel; print(g.__version__)"
+    ),
+}
+_DEEP_TIMEOUT = 180
 
 
-def run(as_json: bool) -> None:
+def run(as_json: bool, deep: bool) -> None:
     """Print the machine's facts, a plan for each ERank model, and what to do about them."""
     machine = this_machine()
-    usable = usable_by_llama(machine)
-    plans = {
-        f"{name}:{kind}": plan(ModelFacts.published(name, kind), usable, Wishes())
-        for name in PUBLISHED
-        for kind in _TYPES
-    }
-    advice = list(_advice(machine, plans))
+    choices = {name: choose(_published(name), machine) for name in PUBLISHED}
+    advice = list(_advice(machine, choices))
+    loaded = {name: _loaded(code) for name, code in _DEEP.items()} if deep else {}
     if as_json:
         facts: dict[str, Any] = {
             "hardware": dataclasses.asdict(machine),
-            "plans": {name: dataclasses.asdict(p) for name, p in plans.items()},
+            "plans": {name: dataclasses.asdict(choice) for name, choice in choices.items()},
             "advice": advice,
         }
-        typer.echo(json.dumps(facts, ensure_ascii=False))
+        typer.echo(json.dumps(facts | ({"loaded": loaded} if deep else {}), ensure_ascii=False))
         return
     console = Console(highlight=False)
-    console.print(_facts(machine))
-    console.print(_table(plans))
+    console.print(_facts(machine, loaded))
+    console.print(_table(choices))
     for line in advice or ["Nothing to mend."]:
         typer.echo(line)
 
 
-def _facts(machine: Hardware) -> Table:
+def _published(name: str) -> Offer:
+    return Offer("checkpoint", lambda kind: ModelFacts.published(name, kind))
+
+
+def _loaded(code: str) -> str:
+    """Return what a package says of itself in a process of its own, or why it cannot be loaded."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=_DEEP_TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        return f"does not load within {_DEEP_TIMEOUT} seconds"
+    said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    last = printable(said[-1]) if said else f"exit code {done.returncode}"
+    if done.returncode == 0:
+        return f"loads: {last}"
+    missing = "No module named" in last
+    return "not installed" if missing else f"does not load: {last}"
+
+
+def _facts(machine: Hardware, loaded: Mapping[str, str]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("system", machine.system)
     cores = f"{machine.cores} core{'s' * (machine.cores > 1)}"
@@ -67,24 +100,31 @@ def _facts(machine: Hardware) -> Table:
         if built
         else "not installed",
     )
-    extras = ", ".join(f"{name} {version}" for name, version in machine.extras.items())
-    table.add_row("extras", f"{extras or 'none'}\n")
+    extras = [f"{name} {version}" for name, version in machine.extras.items()]
+    table.add_row("extras", ", ".join(extras) or "none")
+    for name, said in loaded.items():
+        table.add_row(name, said)
+    table.add_row("", "")
     return table
 
 
-def _table(plans: dict[str, Plan]) -> Table:
+def _table(choices: Mapping[str, Choice]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("model", "fits", "layers on GPU", "together", "GPU memory", "memory"):
-        table.add_column(name, justify="left" if name in ("model", "fits") else "right")
-    for name, found in plans.items():
+    left = ("model", "engine", "as", "fits")
+    for name in (*left, "GPU layers", "together", "GPU memory", "memory"):
+        justify: Literal["left", "right"] = "left" if name in left else "right"
+        table.add_column(name, justify=justify, no_wrap=name in left)
+    for name, choice in choices.items():
+        plan = choice.plan
+        assert plan is not None
         table.add_row(
-            name, "yes" if found.fits else "no", str(found.gpu_layers), str(found.documents),
-            gib(found.gpu_memory), gib(found.memory),
+            name, choice.engine, choice.type or "BF16", "yes" if plan.fits else "no",
+            str(plan.gpu_layers), str(plan.documents), gib(plan.gpu_memory), gib(plan.memory),
         )  # fmt: skip
     return table
 
 
-def _advice(machine: Hardware, plans: dict[str, Plan]) -> Iterator[str]:
+def _advice(machine: Hardware, choices: Mapping[str, Choice]) -> Iterator[str]:
     if machine.llama is None:
         yield "llama.cpp is not installed: pip install llama-cpp-python"
     built = machine.llama.backends if machine.llama else ()
@@ -92,12 +132,20 @@ def _advice(machine: Hardware, plans: dict[str, Plan]) -> Iterator[str]:
         gpus = [g.name for g in machine.gpus if g.kind == kind]
         if gpus and built and kind not in built:
             yield (
-                f"llama.cpp was built without {flag}, so {', '.join(gpus)} does nothing; build it "
-                f"again: {_REBUILD.format(flag)}"
+                f"llama.cpp was built without {flag}, so {', '.join(gpus)} does nothing for it; "
+                f"build it again: {_REBUILD.format(flag)}"
             )
-    smallest = f"{next(iter(PUBLISHED))}:{_TYPES[0]}"
-    if not plans[smallest].fits:
+    if any(g.kind == "cuda" for g in machine.gpus):
+        if "gptqmodel" not in machine.extras:
+            yield "to run GPTQ checkpoints on the GPU: pip install 'erank-lite[gptq]'"
+        elif not machine.torch_has_cuda:
+            yield (
+                "the torch that is installed cannot use the GPU: install it again as "
+                "https://pytorch.org/get-started says for CUDA"
+            )
+    name, smallest = next(iter(choices.items()))
+    if smallest.plan is not None and not smallest.plan.fits:
         yield (
-            f"{smallest} wants {gib(plans[smallest].memory)} of memory, and "
+            f"{name} as {smallest.type} wants {gib(smallest.plan.memory)} of memory, and "
             f"{gib(machine.memory_free)} is free: end other programs, or take erank-tiny"
         )
