@@ -46,6 +46,7 @@ _LEAST_SHARE = 0.5
 # Of what is free, for keys and values: other programs go on, and want memory at times.
 _CACHE_SHARE = 0.6
 _PER_GPU = 400 << 20  # what the driver's own context takes of each
+_TIGHT = 0.85  # of what is free on the GPUs
 _PROMPT = 1_024  # tokens of a usual document with its query, to tell how many fit
 
 
@@ -285,6 +286,7 @@ class Plan:
         gpu_memory: expected on the GPUs, with usual documents.
         memory: expected in the processor's memory, the weights mapped from the file included.
         fits: whether the memory is there.
+        tight: it takes most of what is free on the GPUs, of which an estimate is no proof.
         reasons: why, a line each.
     """
 
@@ -298,6 +300,7 @@ class Plan:
     memory: int
     fits: bool
     reasons: tuple[str, ...]
+    tight: bool = False
 
 
 def plan(model: ModelFacts, machine: Hardware, wishes: Wishes) -> Plan:
@@ -352,8 +355,9 @@ def plan(model: ModelFacts, machine: Hardware, wishes: Wishes) -> Plan:
         )
     threads = wishes.threads or machine.cores
     return Plan(
-        layers, most, fitting, cache, flash, threads, gpu_memory, memory, fits, tuple(reasons)
-    )
+        layers, most, fitting, cache, flash, threads, gpu_memory, memory, fits, tuple(reasons),
+        tight=gpu_memory > _TIGHT * gpu_free,
+    )  # fmt: skip
 
 
 def _layers(model: ModelFacts, machine: Hardware, wishes: Wishes, reasons: list[str]) -> int:

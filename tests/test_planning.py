@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from erank_lite.errors import InputError
+from erank_lite.errors import InputError, ModelError
 from erank_lite.hardware import Gpu, Hardware
 from erank_lite.planning import PUBLISHED, ModelFacts, Plan, Wishes, plan
 
@@ -211,3 +212,36 @@ def test_sizes_of_the_published_checkpoints_add_up() -> None:
             both = model.on_gpu(everything) + model.on_processor(everything)
             copy = model.output_size if model.tied else 0
             assert both == pytest.approx(model.size + copy, rel=0.001)
+
+
+def test_a_tight_plan_is_tried_and_steps_down_once(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from erank_lite.engines import _trial
+
+    facts = ModelFacts.published(B14, "Q4_K_M")
+    card = machine(28, 11.2)
+    assert plan(facts, card, Wishes()).tight and not plan(facts, machine(28, 78), Wishes()).tight
+    tried = []
+
+    def fails(path: Path, found: Plan, *rest: object) -> str:
+        tried.append(found.gpu_layers)
+        return "CUDA error: out of memory"
+
+    monkeypatch.setattr(_trial, "failure", fails)
+    found = _trial.tried_plan(tiny_gguf, facts, card, Wishes(), None)
+    assert tried == [41] and 20 < found.gpu_layers < 41
+    assert "out of memory" in caplog.text and "41 layers" in caplog.text
+    with pytest.raises(ModelError, match="as were asked for"):
+        _trial.tried_plan(tiny_gguf, facts, card, Wishes(gpu_layers=-1), None)
+    roomy = _trial.tried_plan(tiny_gguf, facts, machine(28, 78), Wishes(), None)
+    assert roomy.gpu_layers == 41 and len(tried) == 2
+
+
+def test_a_trial_is_a_process_of_its_own(tiny_gguf: Path, tmp_path: Path) -> None:
+    from erank_lite.engines._trial import failure
+
+    found = replace(planned(B4, "Q4_K_M", machine(28)), documents=2, threads=1)
+    assert failure(tiny_gguf, found, 512, Wishes(), None) is None
+    reason = failure(tmp_path / "missing.gguf", found, 512, Wishes(), None)
+    assert reason is not None and "cannot load" in reason

@@ -28,11 +28,12 @@ from erank_lite.engines._llama_setup import (
     check_options,
     end_ids,
 )
+from erank_lite.engines._trial import tried_plan
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError, ModelError
 from erank_lite.gguf_file import GGUFFile
 from erank_lite.hardware import probe
-from erank_lite.planning import CELL_STEP, MICRO_BATCH, ModelFacts, Wishes, plan
+from erank_lite.planning import CELL_STEP, MICRO_BATCH, ModelFacts, Wishes
 from erank_lite.scoring import MAX_NEW_TOKENS
 from erank_lite.tokenizer import Tokenizer
 from erank_lite.types import Completion, Reader, Request, Step
@@ -145,16 +146,19 @@ class LlamaCppEngine(Engine):
         trained = int(gguf.hparam("context_length", 0)) or 32768
         self.context_length = min(context_length or trained, trained)
         facts = ModelFacts.of(gguf, self.max_new_tokens or MAX_NEW_TOKENS)
-        self.plan = plan(
+        # GPUs as llama.cpp sees them, whoever made them.
+        gpus = tuple(devices if main_gpu is None else devices[main_gpu:][:1])
+        self.plan = tried_plan(
+            path,
             replace(facts, context_length=self.context_length),
-            # GPUs as llama.cpp sees them, whoever made them.
-            replace(probe(), gpus=tuple(devices if main_gpu is None else devices[main_gpu:][:1])),
+            replace(probe(), gpus=gpus),
             Wishes(
                 gpu_layers=gpu_layers, sequences=1 if strict else sequences, kv_type=kv_type,
                 flash_attention=flash_attention, micro_batch=micro_batch or MICRO_BATCH,
                 threads=threads, tensor_split=tuple(tensor_split) if tensor_split else None,
                 cache=memory,
             ),
+            main_gpu,
         )  # fmt: skip
         _log.info("%s", "; ".join(self.plan.reasons))
         if not self.plan.fits:
@@ -170,9 +174,7 @@ class LlamaCppEngine(Engine):
         self.generated = 0
         where = "the processor"
         if self.plan.gpu_layers:
-            names = ", ".join(
-                g.name for g in (devices if main_gpu is None else devices[main_gpu:][:1])
-            )
+            names = ", ".join(g.name for g in gpus)
             where = f"{names} ({self.plan.gpu_layers} of {facts.layers + 1} layers)"
         self.ran = f"llama.cpp on {where}"
         self._strict = strict
