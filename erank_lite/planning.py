@@ -46,6 +46,7 @@ _LEAST_SHARE = 0.5
 # Of what is free, for keys and values: other programs go on, and want memory at times.
 _CACHE_SHARE = 0.6
 _PER_GPU = 400 << 20  # what the driver's own context takes of each
+_BESIDE = 28 << 20  # llama.cpp's graphs, and what reads its results (tests/test_memory.py)
 _TIGHT = 0.85  # of what is free on the GPUs
 _PROMPT = 1_024  # tokens of a usual document with its query, to tell how many fit
 
@@ -342,6 +343,7 @@ def plan(model: ModelFacts, machine: Hardware, wishes: Wishes) -> Plan:
     if layers:
         gpu_memory = on_gpu + int(used * share) + len(gpus) * (_PER_GPU + buffers)
     memory = model.on_processor(layers) + int(used * (1 - share)) + (0 if layers else buffers)
+    memory += _BESIDE
     together = memory + (gpu_memory if shared else 0)
     fits = together <= machine.memory_free and gpu_memory <= gpu_free
     reasons.append(
