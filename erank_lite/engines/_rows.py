@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
-Tensor = torch.Tensor
 CELL_STEP = 256
 """Rows grow by so many tokens."""
 

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from erank_lite.checkpoint import CheckpointFolder
-from erank_lite.engines._rows import Rows, Tensor
+from erank_lite.engines._rows import Rows
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError, ModelError
 from erank_lite.hardware import memory as free_memory
@@ -132,7 +133,7 @@ class TorchEngine(Engine):
         heads = config.num_key_value_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         width = model.get_input_embeddings().weight.dtype.itemsize
-        self._cell_bytes = 2 * config.num_hidden_layers * heads * size * width
+        self._cell_bytes: int = 2 * config.num_hidden_layers * heads * size * width
         on_gpu = self._device.type != "cpu"
         self._most = 1 if strict else sequences or (_ON_GPU if on_gpu else _ON_PROCESSOR)
         self._memory = memory or int(self._free() * _CACHE_SHARE)
@@ -330,7 +331,6 @@ class TorchEngine(Engine):
             self.generated += 1
             yield from self._follow(row, row.reader.feed(token, logprobs.get(i)))
 
-    @torch.no_grad()
     def _choose(
         self, hidden: Tensor, counts: Sequence[int], measures: Sequence[tuple[int, ...] | None]
     ) -> tuple[list[int], dict[int, dict[int, float]]]:
@@ -343,7 +343,8 @@ class TorchEngine(Engine):
         """
         places = torch.arange(len(counts), device=hidden.device)
         last = torch.tensor(counts, device=hidden.device) - 1
-        logits = self._model.lm_head(hidden[places, last]).float()
+        with torch.no_grad():
+            logits = self._model.lm_head(hidden[places, last]).float()
         tokens = logits.argmax(dim=-1).tolist()
         logprobs = {}
         measured = [i for i, measure in enumerate(measures) if measure is not None]
@@ -379,7 +380,6 @@ class TorchEngine(Engine):
 
     # The model
 
-    @torch.no_grad()
     def _pass(self, first: int, counts: Sequence[int]) -> Tensor:
         """Compute the next `counts` tokens of neighbouring rows.
 
@@ -401,13 +401,14 @@ class TorchEngine(Engine):
         longest = max(row.past for row in rows) + most
         if self._rows.cells < longest:
             self._rows.resize(self._rows.count, longest)
-        output = self._model.model(
-            input_ids=torch.tensor(ids, device=self._device),
-            attention_mask=self._rows.begin(first, positions),
-            position_ids=positions,
-            use_cache=True,
-            **{self._cache_name: self._rows},
-        )
+        with torch.no_grad():
+            output = self._model.model(
+                input_ids=torch.tensor(ids, device=self._device),
+                attention_mask=self._rows.begin(first, positions),
+                position_ids=positions,
+                use_cache=True,
+                **{self._cache_name: self._rows},
+            )
         for row, n in zip(rows, counts, strict=True):
             row.past += n
         hidden: Tensor = output.last_hidden_state
@@ -457,7 +458,7 @@ def checked_device(name: str | None) -> torch.device:
 
 
 def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return str(torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)
 
 
 def _check_architecture(folder: CheckpointFolder) -> None:
