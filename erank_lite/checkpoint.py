@@ -67,8 +67,8 @@ class CheckpointFolder:
         """
         found = self.config.get("quantization_config")
         if found is None:
-            old = read_json(self.path / "quantize_config.json", optional=True)
-            return {"quant_method": "gptq"} | old if old else {}
+            old = self.path / "quantize_config.json"
+            return {"quant_method": "gptq"} | read_json(old) if old.is_file() else {}
         return found if isinstance(found, dict) else {"quant_method": str(found)}
 
     def tokenizer(self) -> Tokenizer:
