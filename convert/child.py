@@ -26,10 +26,12 @@ _START = (
 )
 
 
-def run(module: str, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def run(
+    module: str, arguments: dict[str, Any], what: str = "llama.cpp"
+) -> Iterator[dict[str, Any]]:
     """Run `module` as a program and yield the messages that it sends.
 
-    Closing the iterator stops the child.
+    Closing the iterator stops the child. `what` names the library at work to the user.
 
     Raises:
         ModelError: the child says so, or crashes.
@@ -56,7 +58,7 @@ def run(module: str, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
             said = errors.read().decode("utf-8", "replace").strip().splitlines()
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             raise ModelError(
-                f"llama.cpp ended while it worked on the file ({how}): "
+                f"{what} ended while it worked on the file ({how}): "
                 f"{said[-1] if said else 'it gave no reason'}"
             )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
 import io
 import os
 import shutil
@@ -18,15 +17,16 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from filelock import FileLock, Timeout
 from gguf import GGMLQuantizationType
 
 from erank_lite.convert import provenance
 from erank_lite.convert.architectures import Architecture, TensorPlan
-from erank_lite.convert.checkpoint import Checkpoint, StoredTensor
+from erank_lite.convert.checkpoint import Checkpoint
 from erank_lite.convert.needs import Needs, amount, estimate
+from erank_lite.convert.place import ALMOST_NONE, FULL, check_parent, claimed, disk_full
 from erank_lite.convert.quantize import planned_size, quantize
-from erank_lite.convert.tensor_data import PIECE, converted, nbytes
+from erank_lite.convert.source import open_source
+from erank_lite.convert.tensor_data import converted, nbytes
 from erank_lite.convert.verify import check_tokenizer, check_whole
 from erank_lite.convert.vocabulary import Vocabulary
 from erank_lite.errors import InputError, ModelError
@@ -46,8 +46,6 @@ NEED_MATRIX = (
 )  # fmt: skip
 TYPES = (*DIRECT, *QUANTIZED, *NEED_MATRIX)
 _ALIGNMENT = gguf.GGUF_DEFAULT_ALIGNMENT
-_ALMOST_NONE = 32 << 20  # free bytes, below which a failure is the disk's
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_type(kind: str) -> str:
@@ -98,9 +96,7 @@ def convert_gguf(
     if out.is_symlink():
         out = out.resolve()  # the file that it names is made, and the link stays
     _check_place(out, force)
-    checkpoint = Checkpoint.open(source)
-    architecture = Architecture.of(checkpoint.config, "lm_head.weight" in checkpoint.tensors)
-    _match(checkpoint, architecture)
+    checkpoint, architecture = open_source(source)
     vocabulary = Vocabulary(checkpoint, architecture.tensors[0].shape[0])
     conversion = _Conversion(
         checkpoint, architecture, vocabulary, kind, threads or usable_cores(), writes_prose
@@ -110,8 +106,8 @@ def convert_gguf(
             conversion.run(first, second, announce, progress)
             os.replace(second if conversion.quantizes else first, out)
     except OSError as error:
-        if error.errno in _FULL:
-            raise _disk_full(out) from None
+        if error.errno in FULL:
+            raise disk_full(out) from None
         where = error.filename or out
         raise ModelError(f"{where} cannot be read or written: {error.strerror}") from None
 
@@ -264,8 +260,8 @@ class _Conversion:
                     done, current = done + current, sizes[name]
                     progress("quantizing", done, total)
         except ModelError:
-            if shutil.disk_usage(second.parent).free < _ALMOST_NONE:
-                raise _disk_full(second) from None
+            if shutil.disk_usage(second.parent).free < ALMOST_NONE:
+                raise disk_full(second) from None
             raise
         progress("quantizing", total, total)
 
@@ -289,72 +285,12 @@ def _write_all(file: io.FileIO, data: memoryview) -> None:
         data = data[file.write(data) :]
 
 
-def _disk_full(path: Path) -> ModelError:
-    return ModelError(
-        f"the disk of {path.parent} is full, or a limit on file sizes is reached: nothing is left "
-        "of the conversion; make room and start it again"
-    )
-
-
 def _check_place(out: Path, force: bool) -> None:
     if out.suffix != ".gguf":
         raise InputError(f"the output must be a .gguf file, not {out}")
     if out.is_dir() or (out.exists() and not out.is_file()):
         raise InputError(f"{out} is not a file: give the name of the file to make")
-    if not out.parent.is_dir():
-        raise InputError(f"there is no folder {out.parent}: make it first")
-    if out.exists() and not force:
-        raise InputError(f"{out} is already there: --force replaces it, or give another name")
-    if not os.access(out.parent, os.W_OK):
-        raise InputError(f"{out.parent} may not be written to: give a place of your own")
-
-
-def _match(checkpoint: Checkpoint, architecture: Architecture) -> None:
-    """Check that the checkpoint holds the architecture's tensors, in their shapes, and no other.
-
-    Raises:
-        ModelError: it does not.
-    """
-    stored = dict(checkpoint.tensors)
-    for plan in architecture.tensors:
-        tensor = stored.pop(plan.source, None)
-        if tensor is None:
-            raise ModelError(
-                f"{checkpoint.path} lacks the tensor {plan.source}, which config.json calls for: "
-                "they are not of one checkpoint, or a shard is missing"
-            )
-        if tensor.shape != plan.shape:
-            raise ModelError(
-                f"{tensor.file}: tensor {plan.source} has shape {list(tensor.shape)}, config.json "
-                f"calls for {list(plan.shape)}"
-            )
-    head = stored.pop("lm_head.weight", None)
-    if head is not None and not _same_data(head, checkpoint.tensors["model.embed_tokens.weight"]):
-        raise ModelError(
-            f"{checkpoint.path} holds an lm_head.weight of its own, but config.json ties it to the "
-            "embedding: set tie_word_embeddings to what was trained"
-        )
-    # Transformers 3 saved the frequencies of the rotation, which config.json gives too.
-    extra = [name for name in stored if not name.endswith("rotary_emb.inv_freq")]
-    if extra:
-        raise ModelError(
-            f"{stored[extra[0]].file} holds a tensor {extra[0]} ({len(extra)} such in all) that a "
-            f"{architecture.name} model of this config.json does not have: the result would not "
-            "be the model that was trained"
-        )
-
-
-def _same_data(a: StoredTensor, b: StoredTensor) -> bool:
-    if (a.dtype, a.shape) != (b.dtype, b.shape):
-        return False
-    with a.file.open("rb") as one, b.file.open("rb") as other:
-        one.seek(a.offset)
-        other.seek(b.offset)
-        for at in range(0, a.size, PIECE):
-            length = min(PIECE, a.size - at)
-            if one.read(length) != other.read(length):
-                return False
-    return True
+    check_parent(out, force)
 
 
 @contextlib.contextmanager
@@ -364,20 +300,13 @@ def _claimed(out: Path) -> Iterator[tuple[Path, Path]]:
     Raises:
         InputError: another process is writing `out`.
     """
-    lock_file = out.with_name(f"{out.name}.lock")
-    try:
-        lock = FileLock(lock_file, timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"another process is making {out}: wait for it") from None
     partials = (
         out.with_name(f"{out.name}.partial"),
         out.with_name(f"{out.name}.quantized.partial"),
     )
-    try:
-        yield partials
-    finally:
-        for path in partials:
-            path.unlink(missing_ok=True)
-        lock_file.unlink(missing_ok=True)
-        lock.release()
+    with claimed(out):
+        try:
+            yield partials
+        finally:
+            for path in partials:
+                path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ asking the network:
     hub/models--OWNER--NAME/refs/REVISION           the commit that the revision meant
     hub/models--OWNER--NAME/snapshots/COMMIT/…      the repository's files
     gguf/OWNER--NAME/COMMIT/NAME-TYPE.gguf          what was converted
+    calibration/OWNER--NAME/KEY/completions.jsonl   what a model wrote for its quantization
 
 erank-tiny is the small model that is part of this package (see its README.md).
 """
@@ -93,7 +94,7 @@ def model_file(name: str | Path, progress: Progress = _quiet) -> Path:
     """
     before, colon, kind = str(name).partition(":")
     if before == PACKAGED:
-        return _from_package(_type(kind) if colon else PACKAGED_TYPE, progress)
+        return _from_folder(_PACKAGED_FOLDER, _type(kind) if colon else PACKAGED_TYPE, progress)
     if is_a(Path.is_file, name):
         return Path(name)
     folder, type_ = _folder_and_type(str(name))
@@ -118,7 +119,7 @@ def checkpoint_folder(name: str | Path, progress: Progress = _quiet) -> Path:
     wanted = _parse(str(name))
     if wanted.type or wanted.file:
         raise InputError(f"{name}: a checkpoint is named without a type or a file")
-    with _lock(wanted.folder / "checkpoint"):
+    with exclusive(wanted.folder / "checkpoint"):
         found = _local_checkpoint(wanted)
         if found is None:
             with _saying_what_is_missing(wanted):
@@ -192,30 +193,32 @@ def _parse(name: str) -> HubName:
     )
 
 
-def _from_package(kind: str, progress: Progress) -> Path:
-    # By what is in it: each environment has a copy, and all of one version are the same.
+def identity(folder: Path) -> tuple[str, str, str]:
+    """Return (group, state, name) under which what is made of a checkpoint folder is kept."""
     digest = hashlib.sha256()
-    for file in sorted(p for p in _PACKAGED_FOLDER.iterdir() if p.is_file() and p.suffix != ".md"):
-        digest.update(file.read_bytes())
-    state = digest.hexdigest()[:16]
-    return _converted(_PACKAGED_FOLDER, PACKAGED, state, PACKAGED, kind, progress)
-
-
-def _from_folder(folder: Path, kind: str, progress: Progress) -> Path:
-    """Convert a folder of the user's, unless its files are those that were converted before."""
-    digest = hashlib.sha256(str(folder.resolve()).encode())
+    if folder == _PACKAGED_FOLDER:
+        # By what is in it: each environment has a copy, and all of one version are the same.
+        for file in sorted(p for p in folder.iterdir() if p.is_file() and p.suffix != ".md"):
+            digest.update(file.read_bytes())
+        return PACKAGED, digest.hexdigest()[:16], PACKAGED
+    digest.update(str(folder.resolve()).encode())
     for file in sorted(p for p in folder.iterdir() if p.is_file()):
         state = file.stat()
         digest.update(f"{file.name}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
     name = folder.resolve().name
-    return _converted(folder, f"folder--{name}", digest.hexdigest()[:16], name, kind, progress)
+    return f"folder--{name}", digest.hexdigest()[:16], name
+
+
+def _from_folder(folder: Path, kind: str, progress: Progress) -> Path:
+    """Convert a folder, unless its files are those that were converted before."""
+    return _converted(folder, *identity(folder), kind, progress)
 
 
 def _from_hub(wanted: HubName, progress: Progress) -> Path:
     local = _local(wanted)
     if local is not None:
         return local
-    with _lock(wanted.folder / "checkpoint"):
+    with exclusive(wanted.folder / "checkpoint"):
         local = _local(wanted)
         if local is not None:
             return local
@@ -379,7 +382,7 @@ def _converted(
     target = _target(group, state, name, kind)
     if _is_whole(target):
         return target
-    with _lock(target):
+    with exclusive(target):
         if not _is_whole(target):
             target.unlink(missing_ok=True)
             _log.info("converting %s to %s, once; it is kept as %s", checkpoint, kind, target)
@@ -402,7 +405,7 @@ def _is_whole(file: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Iterator[None]:
     """Let one process at a time make `path`; the others wait, and find it made."""
     from filelock import FileLock, Timeout
 
@@ -460,6 +463,9 @@ def cached() -> list[CachedFile]:
                 done = file.suffix == ".gguf"
                 what = file.stem.rpartition("-")[2] if done else "unfinished conversion"
                 entries.append(CachedFile(name, what, file.stat().st_size, file))
+    for file in sorted(root.glob("calibration/*/*/*.jsonl")):
+        name = file.parent.parent.name.replace("--", "/", 1)
+        entries.append(CachedFile(name, "calibration text", file.stat().st_size, file))
     return entries
 
 

@@ -130,6 +130,11 @@ class ScoreReader:
             return len(self._vocabulary.no_thinking(self._prompt.thought)) + _ANSWER_LIMIT + 1
         return self._budget + forced + _ANSWER_LIMIT + 2
 
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The ids of the completion so far, forced ones included, without an end token."""
+        return tuple(self._ids)
+
     def begin(self) -> Step:
         """Return the first step: generate, or force an empty reasoning."""
         if self._thinking != "none":

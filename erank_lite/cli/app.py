@@ -321,6 +321,62 @@ def gguf(
         run(source, out, kind, force, threads)
 
 
+@convert.command(epilog=EXIT_CODES)
+def gptq(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC",
+            help="Checkpoint folder, or a name on the Hugging Face hub.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)
+    ],
+    bits: Annotated[int, typer.Option(help="Bits of a weight: 4 or 8.")] = 4,
+    group_size: Annotated[
+        int, typer.Option(help="Columns that share a scale: 32, 64, 128, or -1 for a whole row.")
+    ] = 128,
+    desc_act: Annotated[
+        bool,
+        typer.Option(
+            "--desc-act",
+            help="Quantize columns by falling activation: a little more exact, slower to run.",
+        ),
+    ] = False,
+    calibration: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="JSONL file of instruction, query and document, on which the model's own "
+            "reasoning is the calibration text.",
+            show_default="a set that comes along",
+        ),
+    ] = None,
+    device: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="cpu or cuda.", show_default="cuda where torch has it"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUT if it is a GPTQ checkpoint.")
+    ] = False,
+) -> None:
+    """Quantize a checkpoint to a GPTQ checkpoint, for GPUs and for vLLM (needs the gptq extra)."""
+    from erank_lite.cli.convert import run_gptq
+
+    with _output():
+        run_gptq(
+            source,
+            out,
+            force,
+            bits=bits,
+            group_size=group_size,
+            desc_act=desc_act,
+            calibration=calibration,
+            device=device,
+        )
+
+
 cache = typer.Typer(help="What is kept of downloads and conversions.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
 

@@ -1,11 +1,12 @@
-"""`erank-lite convert`: a checkpoint as a GGUF file, with what it takes and how far it is."""
+"""`erank-lite convert`: a checkpoint in another format, with what it takes and how far it is."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -21,38 +22,71 @@ from rich.progress import (
 
 from erank_lite.cli.terminal import printable
 from erank_lite.convert.needs import Needs, amount
-from erank_lite.convert.to_gguf import check_type, convert_gguf
 from erank_lite.models import PACKAGED, checkpoint_folder
 from erank_lite.types import Progress as Report
 
 
 def run(source: str, out: Path, kind: str, force: bool, threads: int | None) -> None:
-    """Convert `source` to `out`.
+    """Convert `source` to the GGUF file `out`.
 
     Raises:
         ErankLiteError: it cannot be done.
     """
+    from erank_lite.convert.to_gguf import check_type, convert_gguf
+
     check_type(kind)
+    with _conversion(source) as (folder, progress):
+        convert_gguf(
+            folder, out, kind, force=force, threads=threads, writes_prose=source != PACKAGED,
+            announce=_announce("file"), progress=progress,
+        )  # fmt: skip
+    typer.echo(f"{printable(str(out))}  {amount(out.stat().st_size)}", err=True)
+
+
+def run_gptq(source: str, out: Path, force: bool, **options: Any) -> None:
+    """Quantize `source` to the folder `out`; `options` are `convert_gptq`'s.
+
+    Raises:
+        ErankLiteError: it cannot be done.
+    """
+    from erank_lite.convert.to_gptq import convert_gptq
+
+    with _conversion(source) as (folder, progress):
+        convert_gptq(
+            folder, out, force=force, announce=_announce("result"), calibrating=_calibrating,
+            progress=progress, **options,
+        )  # fmt: skip
+    size = sum(file.stat().st_size for file in out.iterdir())
+    typer.echo(f"{printable(str(out))}  {amount(size)}", err=True)
+
+
+@contextlib.contextmanager
+def _conversion(source: str) -> Iterator[tuple[Path, Report]]:
+    """Yield the folder of the checkpoint `source`, and what shows the progress."""
     # Ended from outside, it tidies up as when it is interrupted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with shown_progress() as progress:
-            folder = checkpoint_folder(source, progress)
-            convert_gguf(
-                folder, out, kind, force=force, threads=threads, writes_prose=source != PACKAGED,
-                announce=_announce, progress=progress,
-            )  # fmt: skip
+            yield checkpoint_folder(source, progress), progress
     except KeyboardInterrupt:
         typer.echo("interrupted: nothing is left of the conversion", err=True)
         raise
-    typer.echo(f"{printable(str(out))}  {amount(out.stat().st_size)}", err=True)
 
 
-def _announce(needs: Needs) -> None:
+def _announce(what: str) -> Callable[[Needs], None]:
+    def say(needs: Needs) -> None:
+        typer.echo(
+            f"the {what} will have {amount(needs.size)}; on the way it takes {amount(needs.disk)} "
+            f"of disk, {amount(needs.memory)} of memory and about {_time(needs.seconds)}",
+            err=True,
+        )
+
+    return say
+
+
+def _calibrating(seconds: float) -> None:
     typer.echo(
-        f"the file will have {amount(needs.size)}; on the way it takes {amount(needs.disk)} of "
-        f"disk, {amount(needs.memory)} of memory and about {_time(needs.seconds)}",
-        err=True,
+        f"the model writes its calibration text first: about {_time(seconds)}; it is kept", err=True
     )
 
 
