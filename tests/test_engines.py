@@ -44,6 +44,17 @@ def gguf_file(checkpoint: Path) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def gptq_folder(checkpoint: Path) -> Path:
+    """The same in GPTQ of 8 bits, calibrated on random tokens."""
+    from erank_lite.convert.to_gptq import convert_gptq
+
+    out = checkpoint.parent / "gptq"
+    samples = [p.ids for p in random_prompts(32, seed=0)]
+    convert_gptq(checkpoint, out, bits=8, group_size=32, samples=samples)
+    return out
+
+
 @pytest.fixture(
     scope="session",
     params=[
