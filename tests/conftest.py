@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -147,3 +149,47 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "ab", *ADDED]
     kinds = [1] * 257 + [3] * len(ADDED)
     return write_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf", texts, kinds)
+
+
+def save_checkpoint(
+    model: Any, folder: Path, shard: str, add_tokenizer: Callable[[Path], None]
+) -> Path:
+    """Save a model of Transformers with a tokenizer beside it, and return the folder."""
+    model.save_pretrained(folder, max_shard_size=shard)
+    add_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smol(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Callable[..., Path]:
+    """Makes a checkpoint of the real SmolLM2, as Transformers saves it."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    place: dict[str, Any] = {"gguf_file": smollm2.name}
+    read = AutoModelForCausalLM.from_pretrained(smollm2.parent, dtype=torch.bfloat16, **place)
+    # What was read from a GGUF counts as quantized and may not be saved: so into a fresh model.
+    if hasattr(read.config, "quantization_config"):
+        del read.config.quantization_config
+    model = LlamaForCausalLM(read.config).to(torch.bfloat16)
+    model.load_state_dict(read.state_dict())
+    model.tie_weights()
+    tokenizer = AutoTokenizer.from_pretrained(smollm2.parent, **place)
+
+    def add_tokenizer(folder: Path) -> None:
+        tokenizer.save_pretrained(folder)
+        # Transformers' reader of GGUF files forgets that SmolLM2 takes digits one by one.
+        file = folder / "tokenizer.json"
+        description = json.loads(file.read_text())
+        level = description["pre_tokenizer"]
+        assert level["type"] == "ByteLevel"
+        digits = {"type": "Digits", "individual_digits": True}
+        description["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, level]}
+        file.write_text(json.dumps(description))
+
+    def make(shard: str) -> Path:
+        return save_checkpoint(
+            model, tmp_path_factory.mktemp("smol") / "SmolLM2", shard, add_tokenizer
+        )
+
+    return make

@@ -19,14 +19,18 @@ import pytest
 from checkpoints import write_checkpoint
 from conftest import ADDED
 from filelock import FileLock
+from recording import run as run_engine
 from test_cli import COMMAND, is_a_clear_line, json_lines, run, said
 
 from erank_lite.checkpoint import CheckpointFolder
 from erank_lite.convert.calibration import DEFAULT, OwnText, digest, read_triples
 from erank_lite.convert.needs import Needs
 from erank_lite.convert.to_gptq import convert_gptq
+from erank_lite.engines import engine_class
 from erank_lite.errors import ErankLiteError, InputError, ModelError
 from erank_lite.models import checkpoint_folder
+from erank_lite.reranker import Reranker
+from erank_lite.types import Prompt
 
 pytestmark = pytest.mark.gptq
 
@@ -103,6 +107,98 @@ def test_transformers_and_gptqmodel_read_the_same_numbers(made: Path) -> None:
     )
     assert (plain - theirs).abs().max().item() <= SAME
     assert (logits(in_gptqmodel(made, "gptq_torch"), ids) - theirs).abs().max().item() <= KERNELS
+
+
+def largest_difference(folder: Path, ids: list[int], count: int = 12) -> float:
+    """Return how far the engine's log-probabilities are from GPTQModel's, after the same tokens.
+
+    Both by the kernel that the engine takes.
+    """
+    import torch
+
+    with engine_class("gptq")(folder, device="cpu") as engine:  # type: ignore[call-arg]
+        recorder = run_engine(engine, [Prompt(tuple(ids), 0)], [count])[0]
+    kernel = (
+        "gptq_torch_aten" if CheckpointFolder.open(folder).quantization["bits"] == 4 else "auto"
+    )
+    whole = logits(in_gptqmodel(folder, kernel), [*ids, *recorder.tokens])
+    expected = torch.log_softmax(whole, -1)[len(ids) - 1 : -1]
+    chosen = expected[range(count), recorder.tokens]
+    return float((chosen - torch.tensor(recorder.logprobs)).abs().max())
+
+
+def test_the_engine_computes_the_same_as_gptqmodel(made: Path) -> None:
+    assert largest_difference(made, random_ids(1)[0]) < KERNELS
+
+
+def test_smollm2_is_quantized_and_run(smol: Callable[..., Path], tmp_path: Path) -> None:
+    """A trained model of Llama's architecture still knows English, in groups that fit it."""
+    source, out = smol("100MB"), tmp_path / "smol-gptq"
+    tokenizer = CheckpointFolder.open(source).tokenizer()
+    triples = read_triples(DEFAULT)[:24]
+    samples = [tokenizer.encode(t.document).ids[:200] for t in triples]
+    convert_gptq(source, out, group_size=64, samples=samples, device="cpu")
+    ids = tokenizer.encode("The capital of France is").ids
+    assert largest_difference(out, ids) < KERNELS
+    with engine_class("gptq")(out, device="cpu") as engine:  # type: ignore[call-arg]
+        recorder = run_engine(engine, [Prompt(tuple(ids), 0)], [4])[0]
+    assert "Paris" in tokenizer.decode(recorder.tokens)
+
+
+def test_a_checkpoint_as_autogptq_wrote_it_is_run(made: Path, tmp_path: Path) -> None:
+    """Its configuration lies in quantize_config.json alone, and its file is named by its bits."""
+    old = tmp_path / "old"
+    shutil.copytree(made, old)
+    config = json.loads((old / "config.json").read_text())
+    quantization = config.pop("quantization_config")
+    (old / "config.json").write_text(json.dumps(config))
+    kept = {k: quantization[k] for k in ("bits", "group_size", "desc_act", "sym", "damp_percent")
+            if k in quantization}  # fmt: skip
+    kept |= {"model_file_base_name": "gptq_model-4bit-128g", "true_sequential": True}
+    (old / "quantize_config.json").write_text(json.dumps(kept))
+    (old / "model.safetensors").rename(old / "gptq_model-4bit-128g.safetensors")
+    prompts = [Prompt(tuple(random_ids(1)[0]), 0)]
+    texts = []
+    for folder in (made, old):
+        with engine_class("gptq")(folder, device="cpu") as engine:  # type: ignore[call-arg]
+            texts.append(run_engine(engine, prompts, [10])[0].tokens)
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"quant_method": "awq", "format": "gemm"}, "awq"),
+        ({"format": "gptq_v2", "checkpoint_format": "gptq_v2"}, "gptq_v2"),
+        ({"bits": 3}, "3 bits"),
+        ({"bits": "four"}, "'four' bits"),
+    ],
+    ids=lambda v: str(v)[:20],
+)
+def test_what_is_not_gptq_of_this_kind_is_refused(
+    made: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(made, other)
+    for name in ("config.json", "quantize_config.json"):
+        content = json.loads((other / name).read_text())
+        content.get("quantization_config", content).update(change)
+        (other / name).write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=message) as raised:
+        Reranker(other)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_half_copied_checkpoint_is_refused(made: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(made, half)
+    weights = (half / "model.safetensors").read_bytes()
+    (half / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(ModelError, match="download it again"):
+        Reranker(half)
+    (half / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="holds no weights"):
+        Reranker(half)
 
 
 def test_a_second_run_gives_the_same_bytes(source: Path, made: Path) -> None:

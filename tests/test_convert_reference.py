@@ -19,6 +19,7 @@ from typing import Any
 import llama_cpp
 import pytest
 from checkpoints import write_checkpoint
+from conftest import save_checkpoint
 from test_convert import keys_of, tensors_of
 
 from erank_lite.convert.to_gguf import NEED_MATRIX, QUANTIZED, convert_gguf
@@ -45,12 +46,6 @@ def tool(variable: str, name: str) -> Path:
     return Path(found)
 
 
-def save(model: Any, folder: Path, shard: str, add_tokenizer: Callable[[Path], None]) -> Path:
-    model.save_pretrained(folder, max_shard_size=shard)
-    add_tokenizer(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory, qwen3: Path) -> Callable[..., Path]:
     """Makes a checkpoint of Qwen3 with the real tokenizer and random weights."""
@@ -72,40 +67,9 @@ def qwen(tmp_path_factory: pytest.TempPathFactory, qwen3: Path) -> Callable[...,
         model = Qwen3ForCausalLM(config).to(torch.bfloat16)
         model.generation_config.eos_token_id = 151643
         model.generation_config.max_new_tokens = 2048
-        return save(model, tmp_path_factory.mktemp("qwen") / "ERank-4B", shard, add_tokenizer)
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def smol(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Callable[..., Path]:
-    """Makes a checkpoint of the real SmolLM2, as Transformers saves it."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
-
-    place: dict[str, Any] = {"gguf_file": smollm2.name}
-    read = AutoModelForCausalLM.from_pretrained(smollm2.parent, dtype=torch.bfloat16, **place)
-    # What was read from a GGUF counts as quantized and may not be saved: so into a fresh model.
-    if hasattr(read.config, "quantization_config"):
-        del read.config.quantization_config
-    model = LlamaForCausalLM(read.config).to(torch.bfloat16)
-    model.load_state_dict(read.state_dict())
-    model.tie_weights()
-    tokenizer = AutoTokenizer.from_pretrained(smollm2.parent, **place)
-
-    def add_tokenizer(folder: Path) -> None:
-        tokenizer.save_pretrained(folder)
-        # Transformers' reader of GGUF files forgets that SmolLM2 takes digits one by one.
-        file = folder / "tokenizer.json"
-        description = json.loads(file.read_text())
-        level = description["pre_tokenizer"]
-        assert level["type"] == "ByteLevel"
-        digits = {"type": "Digits", "individual_digits": True}
-        description["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, level]}
-        file.write_text(json.dumps(description))
-
-    def make(shard: str) -> Path:
-        return save(model, tmp_path_factory.mktemp("smol") / "SmolLM2", shard, add_tokenizer)
+        return save_checkpoint(
+            model, tmp_path_factory.mktemp("qwen") / "ERank-4B", shard, add_tokenizer
+        )
 
     return make
 
