@@ -14,9 +14,10 @@ from erank_lite.errors import ModelError
 
 _log = logging.getLogger(__name__)
 
-# A model predicts what it wrote itself far better than chance; weights in disorder do not.
+# A model predicts what it wrote itself, with which a sample ends, far better than chance; weights in
+# disorder do not.
 _CHANCE = 0.75
-_READ, _WRITE = 512, 8  # tokens
+_READ, _OWN, _WRITE = 512, 8, 8  # tokens
 
 
 def check_whole(folder: Path, sample: Sequence[int], device: str) -> None:
@@ -25,11 +26,11 @@ def check_whole(folder: Path, sample: Sequence[int], device: str) -> None:
     Raises:
         ModelError: it does not load, or computes no numbers.
     """
-    arguments = {"folder": str(folder), "ids": list(sample[:_READ]), "device": device}
+    arguments = {"folder": str(folder), "ids": list(sample[-_READ:]), "device": device}
     found = next(iter(child.run(__name__, arguments, "GPTQModel")))
     if found["surprise"] > _CHANCE * math.log(found["size"]):
         _log.warning(
-            "the quantized model predicts its calibration text hardly better than chance "
+            "the quantized model predicts the end of a sample hardly better than chance "
             "(%.1f nats a token, chance is %.1f): the model was never trained, or the text is not "
             "of its kind",
             found["surprise"],
@@ -47,7 +48,9 @@ def _work(send: Callable[[dict[str, Any]], None], folder: str, ids: list[int], d
         read = torch.tensor([ids], device=device)
         with torch.inference_mode():
             logits = model.model(read).logits[0].float()
-            surprise = torch.nn.functional.cross_entropy(logits[:-1], read[0, 1:]).item()
+            surprise = torch.nn.functional.cross_entropy(
+                logits[-_OWN - 1 : -1], read[0, -_OWN:]
+            ).item()
             written = model.model.generate(
                 read, attention_mask=torch.ones_like(read), do_sample=False, max_new_tokens=_WRITE
             )
