@@ -14,8 +14,8 @@ from erank_lite.errors import ModelError
 
 _log = logging.getLogger(__name__)
 
-# A model predicts what it wrote itself, with which a sample ends, far better than chance; weights in
-# disorder do not.
+# A model predicts what it wrote itself, with which a sample ends, far better than chance; weights
+# in disorder do not.
 _CHANCE = 0.75
 _READ, _OWN, _WRITE = 512, 8, 8  # tokens
 
@@ -49,7 +49,7 @@ def _work(send: Callable[[dict[str, Any]], None], folder: str, ids: list[int], d
         with torch.inference_mode():
             logits = model.model(read).logits[0].float()
             surprise = torch.nn.functional.cross_entropy(
-                logits[-_OWN - 1 : -1], read[0, -_OWN:]
+                logits[:-1][-_OWN:], read[0, 1:][-_OWN:]
             ).item()
             written = model.model.generate(
                 read, attention_mask=torch.ones_like(read), do_sample=False, max_new_tokens=_WRITE
