@@ -26,6 +26,7 @@ from erank_lite.planning import ModelFacts, Plan, Wishes, gib, plan
 
 GPU_TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M")
 PROCESSOR_TYPE = "Q4_K_M"
+_TRANSFORMERS = {"torch", "transformers", "accelerate"}
 _TOGETHER = 8
 _USABLE = 0.95  # of a GPU's memory; the rest is the system's
 _WRITTEN = 512  # tokens of a usual answer: the rows of Transformers grow as they are written
@@ -125,13 +126,17 @@ def _checkpoint(facts: Facts, offer: Offer, machine: Hardware) -> Choice:
     torch = usable_by_torch(machine)
     if usable_by_llama(machine).gpus or not torch.gpus:
         return _llama(offer, machine, kind, (why,))
-    names = ", ".join(g.name for g in torch.gpus)
+    name = torch.gpus[0].name
     by_torch = torch_plan(facts("BF16"), torch)
-    if not by_torch.fits:
-        return _llama(
-            offer, machine, kind, (why,), (f"Transformers on {names}: {by_torch.reasons[-1]}",)
-        )
-    reason = f"BF16 by Transformers: torch can use {names}, and this build of llama.cpp cannot"
+    against = None
+    if not _TRANSFORMERS <= machine.extras.keys():
+        against = "pip install 'erank-lite[reference]' would open it"
+    elif not by_torch.fits:
+        against = by_torch.reasons[-1]
+    if against is not None:
+        refused = f"Transformers on {name}, which torch can use and llama.cpp cannot: {against}"
+        return _llama(offer, machine, kind, (why,), (refused,))
+    reason = f"BF16 by Transformers: torch can use {name}, and this build of llama.cpp cannot"
     return Choice(
         "transformers", None, by_torch, (reason, *by_torch.reasons),
         (f"llama.cpp: built without that GPU; {kind} on the processor would be slower",),
@@ -153,7 +158,7 @@ def _llama(
 
 def _gptq(offer: Offer, machine: Hardware) -> Choice:
     gpus = usable_by_torch(machine).gpus
-    where = ", ".join(g.name for g in gpus) if gpus else "the processor"
+    where = gpus[0].name if gpus else "the processor"
     reasons = (f"a GPTQ checkpoint is run by GPTQModel's kernels, on {where}",)
     found = torch_plan(offer.facts("BF16"), usable_by_torch(machine)) if offer.facts else None
     return Choice("gptq", None, found, (*reasons, *(found.reasons if found else ())))
@@ -175,9 +180,9 @@ def _as_asked(offer: Offer, machine: Hardware, engine: str) -> Choice:
 
 
 def torch_plan(model: ModelFacts, machine: Hardware) -> Plan:
-    """Return how Transformers runs a model: all of it on the GPUs, or all on the processor."""
-    gpus = machine.gpus
-    free = sum(g.free for g in gpus) if gpus else machine.memory_free
+    """Return how Transformers runs a model: all of it on the first GPU, or all on the processor."""
+    gpus = machine.gpus[:1]
+    free = gpus[0].free if gpus else machine.memory_free
     cells = min(model.context_length, 1024 + _WRITTEN)
     document = cells * model.cache_size
     most = 64 if gpus else 16

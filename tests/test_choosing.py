@@ -44,7 +44,7 @@ def machine(
             for g in gpus
         ),
         llama=LlamaBuild("0.3.36", build), torch_has_cuda=torch == "cuda",
-        extras={} if torch == "none" else {"torch": "2.13.0", "transformers": "5.24.0"},
+        extras={} if torch == "none" else dict.fromkeys(("torch", "transformers", "accelerate"), "1"),
     )  # fmt: skip
 
 
@@ -90,6 +90,8 @@ def test_machines(what: str, hardware: Hardware, name: str, engine: str, kind: s
 def test_what_was_passed_over_is_told_with_the_reason() -> None:
     small = choose(published(B4), machine(64, 8, build=CPU, torch="cuda"))
     assert "does not fit" in small.refused[0] and "Transformers" in small.refused[0]
+    bare = replace(machine(64, 24, build=CPU, torch="cuda"), extras={"torch": "2.13.0"})
+    assert "erank-lite[reference]" in choose(published(B4), bare).refused[0]
     large = choose(published(B4), machine(64, 24, build=CPU, torch="cuda"))
     assert "built without" in large.refused[0]
 

@@ -89,8 +89,8 @@ class TorchEngine(Engine):
                 what the model was trained for.
             micro_batch: tokens of prompts computed at once.
             threads: of a processor; None means the physical cores that this process may use.
-            device: "cpu", "cuda", "cuda:1", "mps"; None takes all NVIDIA GPUs, or Apple's, or the
-                processor.
+            device: "cpu", "cuda", "cuda:1", "mps"; None takes the first NVIDIA GPU, or Apple's, or
+                the processor.
             memory: bytes for keys and values; None takes a share of what is free.
 
         Raises:
@@ -213,6 +213,8 @@ class TorchEngine(Engine):
                     yield Completion(request.key, reader, failure=reason)
                     continue
                 row = _Row(request, reader, list(request.prompt.ids))
+            if not self._active and self._rows and self._rows.cells > 2 * self._need(row):
+                self._rows = None  # one long document would keep the rows few for all that follow
             if self._active and not self._fits(len(self._active) + 1, self._need(row)):
                 self._parked.appendleft(row)
                 break
@@ -274,8 +276,7 @@ class TorchEngine(Engine):
         """Compute the prompts of the rows from `begun` on, all but each one's last token."""
         self._make_room(max(self._need(row) for row in self._active[begun:]))
         for at in range(begun, len(self._active)):
-            if at < len(self._active):  # where memory is short, the last are parked on the way
-                self._share(at)
+            self._share(at)
         at = begun
         while at < len(self._active):
             rows = self._alike(at)

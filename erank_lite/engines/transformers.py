@@ -52,7 +52,7 @@ class TransformersEngine(TorchEngine):
                 local_files_only=True, output_loading_info=True,
             )  # fmt: skip
         # Whatever a damaged checkpoint makes of it; its message is the reason.
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
             raise ModelError(
                 f"{folder.path} cannot be loaded: {str(error).strip().splitlines()[0]}"
             ) from None
