@@ -129,7 +129,7 @@ def _checkpoint(facts: Facts, offer: Offer, machine: Hardware) -> Choice:
     name = torch.gpus[0].name
     by_torch = torch_plan(facts("BF16"), torch)
     against = None
-    if not _TRANSFORMERS <= machine.extras.keys():
+    if _TRANSFORMERS - machine.extras.keys():
         against = "pip install 'erank-lite[reference]' would open it"
     elif not by_torch.fits:
         against = by_torch.reasons[-1]

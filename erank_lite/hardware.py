@@ -18,7 +18,8 @@ from pathlib import Path
 import psutil
 
 EXTRAS = (
-    "gptqmodel", "optimum", "torch", "transformers", "accelerate", "bm25s", "ir-measures", "fastapi",
+    "gptqmodel", "optimum", "torch", "transformers", "accelerate", "bm25s", "ir-measures",
+    "fastapi",
 )  # fmt: skip
 """Packages outside the base whose presence opens an engine or a command."""
 

@@ -44,7 +44,7 @@ def machine(
             for g in gpus
         ),
         llama=LlamaBuild("0.3.36", build), torch_has_cuda=torch == "cuda",
-        extras={} if torch == "none" else dict.fromkeys(("torch", "transformers", "accelerate"), "1"),
+        extras=dict.fromkeys(("torch", "transformers", "accelerate")[: 3 * (torch != "none")], "1"),
     )  # fmt: skip
 
 
