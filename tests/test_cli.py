@@ -21,6 +21,7 @@ from test_gguf_file import QWEN, gguf_bytes
 COMMAND = [str(Path(sys.executable).with_name("erank-lite"))]
 OURS = {
     "rank", "index", "score", "probability", "rank_score", "forced", "truncated", "failure",
+    "engine",
 }  # fmt: skip
 CATS = [
     {"content": "Cats purr.", "id": "a", "first_stage_score": 3.5, "more": {"deep": ["é", None]}},

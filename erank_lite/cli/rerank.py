@@ -40,7 +40,7 @@ from erank_lite.scoring import parse_thinking
 
 _log = logging.getLogger(__name__)
 _FIELDS = ("score", "probability", "rank_score")
-_MARKS = ("forced", "truncated", "failure")
+_MARKS = ("forced", "truncated", "failure", "engine")
 _INTERRUPTED, _ALL_FAILED = 130, 3
 
 
@@ -112,7 +112,7 @@ def run(
         results = hybrid_scores(results, display.alpha)
     failed = sum(r["failure"] is not None for r in results)
     speed = f"{tokens} tokens in {took:.1f} s ({tokens / max(took, 1e-3):.0f} tokens/s)"
-    summary = f"{len(results)} documents, {speed}"
+    summary = f"{len(results)} documents, {speed}, by {loaded.ran}"
     if failed:
         summary += f"; {failed} could not be scored (see `failure`)"
     if interrupted or broken:
