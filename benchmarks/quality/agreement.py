@@ -1,13 +1,14 @@
 """How near each engine and quantization is to BF16, as published: on scores and order, not on text.
 
-    python benchmarks/quality/agreement.py MODEL --collection FOLDER --types F32 BF16 Q8_0 Q4_K_M \
-        --gptq NAME=FOLDER ...
+    python benchmarks/quality/agreement.py MODEL WORK --collection FOLDER \
+        --types F32 BF16 Q8_0 Q4_K_M --gptq NAME=FOLDER ...
 
 MODEL is a checkpoint folder, or `erank-tiny`; FOLDER is a collection in BEIR's layout, of which
 BM25's first 20 documents of each query are read. The reference is the checkpoint in BF16 by
-Transformers, 16 documents together; beside it stand Transformers one by one (BF16's own noise: the
-same weights, sums taken in another order) and in float32, a GGUF of each type by llama.cpp, and
-each GPTQ checkpoint. Prints JSON; for each run
+Transformers, 16 documents together; beside it stand Transformers with 5 together (BF16's own noise:
+the same weights, sums taken in another order) and in float32, a GGUF of each type by llama.cpp, and
+each GPTQ checkpoint. What a run gave is kept in WORK, and not computed again; --only NAME computes
+one alone. Prints JSON; for each run
 
 - same: share of documents with the reference's integer;
 - difference: mean absolute difference of rank scores;
@@ -93,17 +94,20 @@ def _rank_score(document: dict[str, Any]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
+    parser.add_argument("work", type=Path)
     parser.add_argument("--collection", type=Path, required=True)
     parser.add_argument("--types", nargs="*", default=["F32", "BF16", "Q8_0", "Q4_K_M"])
     parser.add_argument("--gptq", nargs="*", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--thinking", default="full")
+    parser.add_argument("--threads", type=int, help="of the processor, for each engine")
+    parser.add_argument("--only", nargs="*", metavar="NAME")
     arguments = parser.parse_args()
     found, qrels = first_stage(arguments.collection), judgements(arguments.collection)
     queries = list(found.values())
     folder = str(checkpoint_folder(arguments.model))
     runs: dict[str, tuple[str, dict[str, Any]]] = {
         "BF16": (folder, {"engine": "transformers"}),
-        "BF16, one by one": (folder, {"engine": "transformers", "strict": True}),
+        "BF16, 5 together": (folder, {"engine": "transformers", "sequences": 5}),
         "float32": (folder, {"engine": "transformers", "dtype": "float32"}),
     }
     for kind in arguments.types:
@@ -121,15 +125,23 @@ def main() -> None:
     }
     reference: Results = []
     base = 0.0
-    for name, (model, options) in runs.items():
-        lists, how = rerank(queries, model, options | {"thinking": arguments.thinking})
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    for name in arguments.only or runs:
+        file = arguments.work / f"{name}.json"
+        if not file.is_file():
+            model, options = runs[name]
+            options |= {"thinking": arguments.thinking, "threads": arguments.threads}
+            kept = rerank(queries, model, options)
+            file.write_text(json.dumps(kept))
+    for name in runs if arguments.only is None else ():
+        lists, how = json.loads((arguments.work / f"{name}.json").read_text())
         reference = reference or lists
         gain = quality(lists, found, qrels)
         base = base or gain
         figures = {"nDCG@10": round(gain, 4), "change": round(gain - base, 4)}
         report["runs"][name] = compared(lists, reference) | figures | how
-        print(name, report["runs"][name], file=sys.stderr)
-    print(json.dumps(report, indent=1))
+    if arguments.only is None:
+        print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":
