@@ -36,7 +36,7 @@ def main() -> None:
     report = {
         "command": " ".join(["python", *sys.argv]),
         "erank_lite": erank_lite.__version__,
-        "machine": f"{_processor()}, {psutil.cpu_count(logical=False)} cores, "
+        "machine": f"{processor()}, {psutil.cpu_count(logical=False)} cores, "
         f"{psutil.virtual_memory().total / 1e9:.0f} GB",
         "checkpoint_bytes": sum(s.stat().st_size for s in shards),
         "conversions": [],
@@ -55,7 +55,7 @@ def main() -> None:
         arguments.out.write_text(text + "\n")
 
 
-def _processor() -> str:
+def processor() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.split(":")[1].strip()
@@ -100,7 +100,7 @@ def _convert(checkpoint: Path, out: Path, kind: str) -> dict:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     most = 0
     while process.poll() is None:
-        most = max(most, _anonymous(process.pid))
+        most = max(most, anonymous(process.pid))
         time.sleep(0.2)
     entry = json.loads(process.stdout.read())
     entry |= {"peak_memory": most, "bytes": out.stat().st_size}
@@ -108,7 +108,7 @@ def _convert(checkpoint: Path, out: Path, kind: str) -> dict:
     return entry
 
 
-def _anonymous(pid: int) -> int:
+def anonymous(pid: int) -> int:
     total = 0
     try:
         processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
