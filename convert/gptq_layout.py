@@ -27,7 +27,7 @@ _SQUARES = 4
 _PASSES = 5
 _STARTING = 30.0  # seconds
 _EACH = 0.15  # seconds a matrix, whatever its size
-_EFFICIENCY = 0.35  # of the pace of large square products
+_EFFICIENCY = 0.5  # of the pace of large square products
 
 
 @dataclass(frozen=True)
