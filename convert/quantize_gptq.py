@@ -63,7 +63,7 @@ def quantize(
         ModelError: GPTQModel refuses, fails or crashes.
     """
     paths = {"source": source, "out": out, "work": work, "samples": samples}
-    job = {name: str(path.absolute()) for name, path in paths.items()}
+    job: dict[str, Any] = {name: str(path.absolute()) for name, path in paths.items()}
     job |= {"settings": settings, "dtype": dtype}
     for message in child.run(__name__, {"device": device, "job": job}, _WHAT):
         if "layer" in message:
