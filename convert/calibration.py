@@ -24,6 +24,7 @@ from erank_lite.models import cache_folder, exclusive, identity, model_file
 from erank_lite.prompt import PromptCore
 from erank_lite.score_vocabulary import ScoreVocabulary
 from erank_lite.scoring import MAX_NEW_TOKENS, ScoreReader
+from erank_lite.tokenizer import clean
 from erank_lite.types import Progress, Prompt, Request
 
 _log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def _triple(line: bytes, place: str) -> Triple:
         if not isinstance(text, str) or not text.strip():
             wrong = "is missing" if key not in value else "must be a string with text in it"
             raise InputError(f"{place}: {key!r} {wrong}")
-        found[key] = text
+        found[key] = clean(text)
     return Triple(**found)
 
 

@@ -77,7 +77,7 @@ def stored_tensors(path: Path, dtypes: Mapping[str, int] = DTYPES) -> dict[str, 
     if (path / INDEX).is_file():
         return _locate_by_index(path, dtypes)
     if (path / SINGLE).is_file():
-        return _read_header(path / SINGLE, dtypes)
+        return read_header(path / SINGLE, dtypes)
     shards = sorted(p.name for p in path.glob("model-*-of-*.safetensors"))
     if shards:
         raise ModelError(
@@ -112,7 +112,7 @@ def _locate_by_index(path: Path, dtypes: Mapping[str, int]) -> dict[str, StoredT
         )
     tensors: dict[str, StoredTensor] = {}
     for file in files:
-        for name, tensor in _read_header(path / file, dtypes).items():
+        for name, tensor in read_header(path / file, dtypes).items():
             if index.get(name) != file:
                 raise ModelError(
                     f"{path / file} holds a tensor {name} which the index "
@@ -129,7 +129,7 @@ def _locate_by_index(path: Path, dtypes: Mapping[str, int]) -> dict[str, StoredT
     return tensors
 
 
-def _read_header(file: Path, dtypes: Mapping[str, int]) -> dict[str, StoredTensor]:
+def read_header(file: Path, dtypes: Mapping[str, int]) -> dict[str, StoredTensor]:
     """Return the tensors of one safetensors file, from its header."""
     try:
         size = file.stat().st_size

@@ -200,6 +200,8 @@ def _check_options(bits: int, group_size: int, device: str | None) -> None:
 
 
 def _check_place(source: Path, out: Path, force: bool) -> None:
+    if out.is_symlink() and not out.exists():
+        raise InputError(f"{out} is a link to nothing: give the name of the folder to make")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give the name of the folder to make")
     check_parent(out, force)

@@ -14,6 +14,8 @@ from erank_lite.errors import ModelError
 from erank_lite.tokenizer import Tokenizer
 
 TOKENIZER = "tokenizer.json"
+_GPTQ_BITS = (4, 8)
+_GPTQ_FORMATS = ("gptq", "", None)  # AutoGPTQ itself names none
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,34 @@ class CheckpointFolder:
         if not found and old.is_file():
             return {"quant_method": "gptq"} | read_json(old)
         return found if isinstance(found, dict) else {"quant_method": str(found)} if found else {}
+
+    def check_gptq(self) -> None:
+        """Check that it is GPTQ as AutoGPTQ wrote it (format v1), of 4 or 8 bits.
+
+        Raises:
+            ModelError: it is something else.
+        """
+        how = self.quantization
+        method = how.get("quant_method")
+        format_ = how.get("checkpoint_format", how.get("format"))
+        if not how:
+            raise ModelError(
+                f"{self.path} is not quantized: erank-lite convert gptq makes GPTQ of it"
+            )
+        if method != "gptq" or format_ in ("gemm", "gemv"):
+            raise ModelError(
+                f"{self.path} is quantized with {method} ({format_}), not with GPTQ: serve it with "
+                "a program that reads it (vLLM), and take the remote engine, or get a GPTQ one"
+            )
+        if format_ not in _GPTQ_FORMATS:
+            raise ModelError(
+                f"{self.path} has the GPTQ format {format_!r}; the kernels here read 'gptq' "
+                "(version 1): quantize the BF16 checkpoint by erank-lite convert gptq"
+            )
+        if how.get("bits") not in _GPTQ_BITS:
+            raise ModelError(
+                f"{self.path} is GPTQ of {how.get('bits')!r} bits; the kernels here read 4 and 8"
+            )
 
     def tokenizer(self) -> Tokenizer:
         """Load the tokenizer.

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from erank_lite.errors import InputError
 from erank_lite.hardware import Hardware
 from erank_lite.planning import ModelFacts, Plan, Wishes, gib, plan
 
@@ -33,7 +34,18 @@ _WRITTEN = 512  # tokens of a usual answer: the rows of Transformers grow as the
 
 Facts = Callable[[str], ModelFacts]
 """By the type of a GGUF; "BF16" stands for what the model is itself."""
-Form = Literal["gguf", "checkpoint", "gptq", "server"]
+Form = Literal["gguf", "package", "checkpoint", "gptq", "server"]
+_PLAIN = "a checkpoint that is not quantized"
+_READS: dict[str, dict[Form, str]] = {
+    "llama.cpp": {
+        "gguf": "a GGUF file",
+        "checkpoint": "a checkpoint in BF16",
+        "package": "erank-tiny",
+    },
+    "transformers": {"checkpoint": "a checkpoint in BF16", "package": "erank-tiny"},
+    "gptq": {"gptq": "a checkpoint in GPTQ"},
+    "remote": {"server": "the address of a server, http://HOST:PORT"},
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,8 @@ class Offer:
     """A model as it is to be had.
 
     Attributes:
-        form: a GGUF file, a checkpoint that is not quantized, one in GPTQ, or a server.
+        form: a GGUF file, the model in the package (a checkpoint that has a type), a checkpoint
+            that is not quantized, one in GPTQ, or a server.
         facts: what it asks of a machine; None where that is not known.
     """
 
@@ -75,14 +88,24 @@ def choose(offer: Offer, machine: Hardware, engine: str = "auto") -> Choice:
         offer: the model.
         machine: its GPUs are all that the machine has, whatever can use them.
         engine: "auto", or the name of the engine to take.
+
+    Raises:
+        InputError: that engine does not read it.
     """
     if engine != "auto":
+        if offer.form not in _READS[engine]:
+            wanted = " or ".join(_READS[engine].values())
+            given = next(forms[offer.form] for forms in _READS.values() if offer.form in forms)
+            raise InputError(
+                f"the {engine} engine runs {wanted}, and the model is {given}: leave the engine "
+                "out, or give another model"
+            )
         return _as_asked(offer, machine, engine)
     if offer.form == "server":
         return Choice("remote", reasons=("a server computes",))
     if offer.form == "gptq":
         return _gptq(offer, machine)
-    if offer.form == "gguf":
+    if offer.form in ("gguf", "package"):
         return _llama(offer, machine, None, ("a GGUF file is run by llama.cpp",))
     if offer.facts is None:
         return _llama(offer, machine, PROCESSOR_TYPE, ())

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from erank_lite.checkpoint import CheckpointFolder
-from erank_lite.choosing import Choice, Offer, choose
+from erank_lite.choosing import Choice, Facts, Offer, choose
 from erank_lite.engines import engine_class, is_address
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
 from erank_lite.gguf_file import GGUFFile
 from erank_lite.hardware import Hardware, probe
-from erank_lite.models import PACKAGED, checkpoint_folder, config_of, is_a, model_file
-from erank_lite.planning import PUBLISHED, ModelFacts
+from erank_lite.models import (
+    PACKAGED,
+    PACKAGED_TYPE,
+    check_type,
+    checkpoint_folder,
+    config_of,
+    folder_and_type,
+    is_a,
+    model_file,
+    parse,
+)
+from erank_lite.planning import PUBLISHED, WEIGHT_BYTES, ModelFacts
 from erank_lite.scoring import MAX_NEW_TOKENS
 from erank_lite.types import Progress
 
@@ -49,29 +60,25 @@ def load(
         ModelError: the model, or the engine, cannot be used.
         InputError: a name or an option cannot.
     """
-    if is_address(model) != (engine == "remote") and engine != "auto":
-        raise InputError(
-            f"{model} is the address of a server, which the remote engine asks: leave --engine out"
-            if is_address(model)
-            else f"{model} is no address: the remote engine takes http://HOST:PORT as its model"
-        )
     if engine != "auto":
         engine_class(engine)  # a name that is none, or an extra that is missing, before a download
     choice = choose(offer(model), this_machine(), engine)
     for line in (*choice.reasons, *choice.refused):
         _log.info("%s", line)
     loaded = engine_class(choice.engine)
-    place = _place(model, choice, progress)
-    try:
-        return loaded(place, **(options or {}))  # type: ignore[call-arg]
-    except TypeError as error:
-        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if unknown is None:
-            raise
+    _check_options(choice.engine, loaded, options or {})
+    return loaded(_place(model, choice, progress), **(options or {}))  # type: ignore[call-arg]
+
+
+def _check_options(name: str, engine: type[Engine], options: Mapping[str, Any]) -> None:
+    """Refuse an option that an engine does not have, before a model is downloaded or converted."""
+    makers = [c.__init__ for c in engine.__mro__ if "__init__" in vars(c) and c is not object]
+    known = {p for maker in makers for p in inspect.signature(maker).parameters}
+    unknown = [option for option in options if option not in known]
+    if unknown:
         raise InputError(
-            f"the {choice.engine} engine has no option {unknown[1]}: leave it out, or name another "
-            "engine"
-        ) from None
+            f"the {name} engine has no option {unknown[0]}: leave it out, or name another engine"
+        )
 
 
 def this_machine() -> Hardware:
@@ -94,29 +101,53 @@ def offer(model: str | Path) -> Offer:
     if is_address(model):
         return Offer("server")
     name = str(model)
-    before, _, kind = name.partition(":")
+    before, colon, kind = name.partition(":")
     if before == PACKAGED:
-        return Offer("gguf", _facts(CheckpointFolder.open(checkpoint_folder(PACKAGED))))
-    if is_a(Path.is_dir, model):
-        folder = CheckpointFolder.open(Path(model))
-        return Offer("gptq" if folder.quantization else "checkpoint", _facts(folder))
+        facts = _facts(CheckpointFolder.open(checkpoint_folder(PACKAGED)))
+        kind = check_type(kind) if colon else PACKAGED_TYPE
+        return Offer("package", _of_type(facts, kind))
     if is_a(Path.is_file, model):
         gguf = GGUFFile.read(Path(name))
-        facts = ModelFacts.of(gguf, MAX_NEW_TOKENS)
-        return Offer("gguf", lambda kind: facts)
-    if kind or name.endswith(".gguf"):
+        read = ModelFacts.of(gguf, MAX_NEW_TOKENS)
+        return Offer("gguf", lambda kind: read)
+    path, wanted_type = folder_and_type(name)
+    if path is not None:
+        folder = CheckpointFolder.open(path)
+        return _of_checkpoint(folder, wanted_type)
+    wanted = parse(name)
+    if wanted.file:
         return Offer("gguf")
-    repository = name.partition("@")[0]
-    published = repository.removeprefix(_PUBLISHER)
-    if repository.startswith(_PUBLISHER) and published in PUBLISHED:
-        return Offer("checkpoint", lambda kind: ModelFacts.published(published, kind))
-    found = config_of(name)
+    published = wanted.repository.removeprefix(_PUBLISHER)
+    if wanted.repository.startswith(_PUBLISHER) and published in PUBLISHED:
+        facts = partial(ModelFacts.published, published)
+        return (
+            Offer("gguf", _of_type(facts, wanted.type))
+            if wanted.type
+            else Offer("checkpoint", facts)
+        )
+    found = None if wanted.type else config_of(name)
     if found is None:
-        return Offer("checkpoint")
-    return Offer("gptq" if found.quantization else "checkpoint", _facts(found))
+        return Offer("gguf" if wanted.type else "checkpoint")
+    return _of_checkpoint(found, None)
 
 
-def _facts(folder: CheckpointFolder) -> Any:
+def _of_checkpoint(folder: CheckpointFolder, kind: str | None) -> Offer:
+    if folder.quantization:
+        folder.check_gptq()
+        if kind is not None:
+            raise InputError(f"{folder.path} is GPTQ, which has no type: leave :{kind} out")
+        return Offer("gptq", _facts(folder))
+    if kind is None:
+        return Offer("checkpoint", _facts(folder))
+    return Offer("gguf", _of_type(_facts(folder), kind))
+
+
+def _of_type(facts: Facts, kind: str) -> Facts | None:
+    """Return the facts of one type, whatever is asked; None for a type whose size is not known."""
+    return (lambda _: facts(kind)) if kind in WEIGHT_BYTES else None
+
+
+def _facts(folder: CheckpointFolder) -> Facts:
     """Return the facts of a checkpoint by type; of what is here already, with its own size."""
     most = folder.max_new_tokens or MAX_NEW_TOKENS
     size = sum(f.stat().st_size for f in folder.path.glob("*.safetensors"))

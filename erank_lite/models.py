@@ -94,13 +94,15 @@ def model_file(name: str | Path, progress: Progress = _quiet) -> Path:
     """
     before, colon, kind = str(name).partition(":")
     if before == PACKAGED:
-        return _from_folder(_PACKAGED_FOLDER, _type(kind) if colon else PACKAGED_TYPE, progress)
+        return _from_folder(
+            _PACKAGED_FOLDER, check_type(kind) if colon else PACKAGED_TYPE, progress
+        )
     if is_a(Path.is_file, name):
         return Path(name)
-    folder, type_ = _folder_and_type(str(name))
+    folder, type_ = folder_and_type(str(name))
     if folder is not None:
         return _from_folder(folder, type_ or DEFAULT_TYPE, progress)
-    return _from_hub(_parse(str(name)), progress)
+    return _from_hub(parse(str(name)), progress)
 
 
 def checkpoint_folder(name: str | Path, progress: Progress = _quiet) -> Path:
@@ -114,9 +116,9 @@ def checkpoint_folder(name: str | Path, progress: Progress = _quiet) -> Path:
         return _PACKAGED_FOLDER
     if is_a(Path.exists, name):
         return Path(name)
-    if _folder_and_type(str(name))[0] is not None:
+    if folder_and_type(str(name))[0] is not None:
         raise InputError(f"{name}: give the folder alone, and the type by itself")
-    wanted = _parse(str(name))
+    wanted = parse(str(name))
     if wanted.type or wanted.file:
         raise InputError(f"{name}: a checkpoint is named without a type or a file")
     with exclusive(wanted.folder / "checkpoint"):
@@ -133,7 +135,7 @@ def config_of(name: str, progress: Progress = _quiet) -> CheckpointFolder | None
 
     None where the repository holds none, or cannot be reached while nothing of it is here.
     """
-    wanted = _parse(name)
+    wanted = parse(name)
     found = _local_checkpoint(wanted)
     if found is None:
         try:
@@ -156,23 +158,24 @@ def is_a(kind: Callable[[Path], bool], name: str | Path) -> bool:
         raise InputError(f"{str(name)[:60]!r}… cannot be the name of a model") from None
 
 
-def _folder_and_type(name: str) -> tuple[Path | None, str | None]:
+def folder_and_type(name: str) -> tuple[Path | None, str | None]:
     """Return the folder, if `name` means one, and the type after its colon."""
     if is_a(Path.is_dir, name):
         return Path(name), None
     before, _, kind = name.rpartition(":")
     if before and Path(before).is_dir():
-        return Path(before), _type(kind)
+        return Path(before), check_type(kind)
     return None, None
 
 
-def _type(kind: str) -> str:
+def check_type(kind: str) -> str:
+    """See `erank_lite.convert.to_gguf.check_type`, which is loaded when it is wanted."""
     from erank_lite.convert.to_gguf import check_type
 
     return check_type(kind)
 
 
-def _parse(name: str) -> HubName:
+def parse(name: str) -> HubName:
     before, colon, kind = name.partition(":")
     match = _HUB_NAME.fullmatch(before)
     # `models/x.gguf` is meant as a file, though it could be a repository's name.
@@ -189,7 +192,7 @@ def _parse(name: str) -> HubName:
     if match["file"] and colon:
         raise InputError(f"{name}: a file has its type already; leave :{kind} out")
     return HubName(
-        match["repository"], match["file"], match["revision"], _type(kind) if colon else None
+        match["repository"], match["file"], match["revision"], check_type(kind) if colon else None
     )
 
 

@@ -83,8 +83,8 @@ PUBLISHED = {
 }  # fmt: skip
 """The checkpoints of Alibaba-NLP, and the bytes of their tensors by type."""
 
-# Bytes of a weight where only the configuration is known: those of ERank-14B's files.
-_WEIGHT_BYTES = {"BF16": 2.0, "Q8_0": 1.063, "Q6_K": 0.820, "Q5_K_M": 0.712, "Q4_K_M": 0.609}
+WEIGHT_BYTES = {"BF16": 2.0, "Q8_0": 1.063, "Q6_K": 0.820, "Q5_K_M": 0.712, "Q4_K_M": 0.609}
+"""Bytes of a weight where only the configuration is known: those of ERank-14B's files."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class ModelFacts:
         tied = config.get("tie_word_embeddings") is not False
         layer = width * head * (2 * heads + 2 * kv_heads) + 3 * width * inner
         weights = min(layers, _MOST_LAYERS) * layer + (1 if tied else 2) * vocabulary * width
-        sizes = {name: int(weights * each) for name, each in _WEIGHT_BYTES.items()}
+        sizes = {name: int(weights * each) for name, each in WEIGHT_BYTES.items()}
         checkpoint = _Checkpoint(layers, width, inner, heads, tied, sizes, vocabulary)
         return cls._expected(checkpoint, kind, kv_heads * head, head, context, max_new_tokens)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from checkpoints import write_checkpoint
 
-from erank_lite import InputError, ModelError, Reranker
-from erank_lite.choosing import Offer, choose
+from erank_lite import ErankLiteError, InputError, ModelError, Reranker
+from erank_lite.choosing import Form, Offer, choose
 from erank_lite.engines import engine_class
 from erank_lite.hardware import Gpu, Hardware, LlamaBuild
 from erank_lite.loading import offer
@@ -103,14 +103,28 @@ def test_a_type_does_not_change_with_what_is_free() -> None:
 
 def test_a_wish_is_kept() -> None:
     hardware = machine(64, 24, torch="cuda")
-    for engine in ("llama.cpp", "transformers", "gptq", "remote"):
+    for engine in ("llama.cpp", "transformers"):
         choice = choose(published(B4), hardware, engine)
         assert choice.engine == engine and "as asked for" in choice.reasons[0]
 
 
+@pytest.mark.parametrize(
+    ("form", "engine"),
+    [("checkpoint", "gptq"), ("checkpoint", "remote"), ("gptq", "llama.cpp"), ("package", "gptq"),
+     ("gptq", "transformers"), ("gguf", "transformers"), ("server", "llama.cpp")],
+)  # fmt: skip
+def test_an_engine_that_does_not_read_the_model_is_refused(form: Form, engine: str) -> None:
+    with pytest.raises(
+        InputError, match=f"the {engine} engine runs .*, and the model is .*: leave"
+    ):
+        choose(Offer(form), machine(64), engine)
+
+
 def test_what_is_on_offer_is_told_by_the_name(tmp_path: Path, tiny_gguf: Path) -> None:
     plain = write_checkpoint(tmp_path / "plain")
-    quantized = write_checkpoint(tmp_path / "gptq", quantization_config={"quant_method": "gptq"})
+    quantized = write_checkpoint(
+        tmp_path / "gptq", quantization_config={"quant_method": "gptq", "bits": 4}
+    )
     old = write_checkpoint(tmp_path / "old")
     (old / "quantize_config.json").write_text('{"bits": 4, "group_size": 128}')
     for name, form in (
@@ -119,7 +133,7 @@ def test_what_is_on_offer_is_told_by_the_name(tmp_path: Path, tiny_gguf: Path) -
         (old, "gptq"),
         (tiny_gguf, "gguf"),
         (f"{plain}:Q8_0", "gguf"),
-        ("erank-tiny", "gguf"),
+        ("erank-tiny", "package"),
         ("Alibaba-NLP/ERank-4B", "checkpoint"),
         ("Alibaba-NLP/ERank-4B:Q6_K", "gguf"),
         ("OWNER/NAME/file.gguf", "gguf"),
@@ -128,6 +142,9 @@ def test_what_is_on_offer_is_told_by_the_name(tmp_path: Path, tiny_gguf: Path) -
     ):
         assert offer(name).form == form, name
     assert offer("Alibaba-NLP/ERank-14B").facts("Q4_K_M").layers == 40  # type: ignore[misc]
+    for name in ("nosuch.gguf", "ftp://x", "erank-tiny:Q9", "erank-tiny:", f"{quantized}:Q4_K_M"):
+        with pytest.raises(ErankLiteError):
+            offer(name)
 
 
 def test_expected_sizes_are_near_the_published_ones() -> None:
@@ -174,6 +191,7 @@ def test_the_command() -> None:
     found = json.loads(done.stdout)
     assert found["engine"] and found["reasons"] and found["plan"]["memory"] > 0
     assert "ERank-4B" in plan("Alibaba-NLP/ERank-4B").stdout
+    assert "GiB of memory" in plan("Alibaba-NLP/ERank-4B:Q6_K").stdout
     for arguments in (["no-such-thing"], ["erank-tiny", "--engine", "vllm"]):
         done = plan(*arguments)
         assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr

@@ -189,6 +189,20 @@ def test_what_is_not_gptq_of_this_kind_is_refused(
     assert "\n" not in str(raised.value)
 
 
+def test_a_checkpoint_that_lacks_a_tensor_is_refused(made: Path, tmp_path: Path) -> None:
+    """GPTQModel would take what is missing for random, and say nothing."""
+    from safetensors.torch import load_file, save_file
+
+    for name in ("model.layers.1.input_layernorm.weight", "model.layers.0.mlp.up_proj.scales"):
+        less = tmp_path / name
+        shutil.copytree(made, less)
+        tensors = load_file(less / "model.safetensors")
+        del tensors[name]
+        save_file(tensors, less / "model.safetensors")
+        with pytest.raises(ModelError, match=f"lacks the tensor {name}"):
+            Reranker(less)
+
+
 def test_a_half_copied_checkpoint_is_refused(made: Path, tmp_path: Path) -> None:
     half = tmp_path / "half"
     shutil.copytree(made, half)

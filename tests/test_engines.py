@@ -15,7 +15,7 @@ from completion_server import VLLM, CompletionServer, serving
 from conftest import CHAT_TEMPLATE
 from recording import Recorder, random_prompts, run, same
 
-from erank_lite import InputError, ModelError, Reranker
+from erank_lite import ErankLiteError, InputError, ModelError, Reranker
 from erank_lite.checkpoint import CheckpointFolder
 from erank_lite.convert.to_gguf import convert_gguf
 from erank_lite.engines import engine_class
@@ -352,17 +352,17 @@ def test_mistakes_about_checkpoints_are_one_line(checkpoint: Path, tmp_path: Pat
     (cut / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     for folder, engine, says in (
         (broken(lambda c: c.update(architectures=["BertModel"])), "transformers", "architecture"),
-        (broken(lambda c: c.update(num_hidden_layers=5)), "transformers", "lacks weights"),
+        (broken(lambda c: c.update(num_hidden_layers=5)), "transformers", "lacks the tensor"),
         (broken(lambda c: c.update(use_sliding_window=True)), "transformers", "sliding"),
         (
-            broken(lambda c: c.update(quantization_config={"quant_method": "gptq"})),
+            broken(lambda c: c.update(quantization_config={"quant_method": "gptq", "bits": 4})),
             "transformers",
-            "engine gptq",
+            "in GPTQ",
         ),
         (cut, "transformers", "download it again"),
         (tmp_path / "nothing", "transformers", "no file or folder"),
     ):
-        with pytest.raises(ModelError, match=says) as raised:
+        with pytest.raises(ErankLiteError, match=says) as raised:
             Reranker(folder, engine=engine)
         assert "\n" not in str(raised.value)
     for options in ({"dtype": "int3"}, {"device": "tpu:7"}, {"sequences": 0}, {"kv_type": "f16"}):

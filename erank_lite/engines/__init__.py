@@ -36,7 +36,7 @@ def check_name(name: str) -> None:
         InputError: there is none of that name.
     """
     if name not in _ENGINES:
-        close = difflib.get_close_matches(name, _ENGINES, 1, cutoff=0) or list(_ENGINES)
+        close = difflib.get_close_matches(name.lower(), _ENGINES, 1, cutoff=0) or list(_ENGINES)
         raise InputError(f"there is no engine {name!r}; did you mean {close[0]!r}?")
 
 

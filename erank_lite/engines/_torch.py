@@ -183,6 +183,7 @@ class TorchEngine(Engine):
             torch.cuda.empty_cache()
 
     def _turns(self, source: Iterator[Request], ahead: deque[Request]) -> Iterator[Completion]:
+        out_of_memory = torch.OutOfMemoryError  # as Python ends, the module may be gone before this
         while True:
             full = False
             try:
@@ -190,7 +191,7 @@ class TorchEngine(Engine):
                 if not self._active:
                     return
                 yield from self._write()
-            except torch.OutOfMemoryError:
+            except out_of_memory:
                 full = True
             if full:  # out here, where the error no longer holds what it failed with
                 yield from self._shrink()
@@ -447,6 +448,8 @@ def checked_device(name: str | None) -> torch.device:
         return torch.device("cuda:0" if torch.cuda.is_available() else "mps" if mps else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise ValueError
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ValueError):
         found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
@@ -482,7 +485,9 @@ def _quiet() -> Iterator[None]:
     """Keep what libraries say while they load from the user's terminal: errors are raised."""
     from transformers.utils import logging as theirs
 
-    before, bars = logging.root.manager.disable, theirs.is_progress_bar_enabled()
+    root = logging.root
+    before, bars = root.manager.disable, theirs.is_progress_bar_enabled()
+    level, handlers = root.level, list(root.handlers)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         logging.disable(logging.WARNING)
         theirs.disable_progress_bar()
@@ -490,5 +495,7 @@ def _quiet() -> Iterator[None]:
             yield
         finally:
             logging.disable(before)
+            root.setLevel(level)
+            root.handlers[:] = handlers
             if bars:
                 theirs.enable_progress_bar()

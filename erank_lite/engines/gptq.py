@@ -12,22 +12,18 @@ from typing import Any
 import torch
 
 from erank_lite.checkpoint import CheckpointFolder
-from erank_lite.convert.checkpoint import DTYPES, stored_tensors
+from erank_lite.convert.architectures import Architecture
+from erank_lite.convert.checkpoint import DTYPES, read_header, stored_tensors
 from erank_lite.engines._torch import TorchEngine
 from erank_lite.errors import ModelError
-
-_BITS = (4, 8)
-_FORMATS = ("gptq", "", None)  # AutoGPTQ itself names none
 
 
 class GPTQEngine(TorchEngine):
     """Runs a GPTQ checkpoint's folder; its options are those of `TorchEngine`."""
 
     def _load(self, folder: CheckpointFolder, device: torch.device) -> Any:
-        check_quantization(folder)
-        # AutoGPTQ itself named the file after bits and group size.
-        if not list(folder.path.glob("gptq_model-*.safetensors")):
-            stored_tensors(folder.path, DTYPES | {"I32": 4})
+        folder.check_gptq()
+        _check_tensors(folder)
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # fewer cores than that are an error
         try:
             from gptqmodel import BACKEND, GPTQModel
@@ -41,7 +37,7 @@ class GPTQEngine(TorchEngine):
             loaded = GPTQModel.load(str(folder.path), device=str(device), backend=backend)
         # Whatever a damaged checkpoint makes of it; its message is the reason.
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise ModelError(f"{folder.path} cannot be loaded as GPTQ: {reason}") from None
         return loaded.model
 
@@ -52,30 +48,38 @@ class GPTQEngine(TorchEngine):
         return f"gptq by {', '.join(kernels)}"
 
 
-def check_quantization(folder: CheckpointFolder) -> None:
-    """Check that a checkpoint is GPTQ as AutoGPTQ wrote it.
+def _check_tensors(folder: CheckpointFolder) -> None:
+    """Check that all weights are there: GPTQModel would go on with random ones.
 
     Raises:
-        ModelError: it is something else.
+        ModelError: a file is missing or cut short, or lacks a tensor.
     """
-    how = folder.quantization
-    method = how.get("quant_method")
-    format_ = how.get("checkpoint_format", how.get("format"))
-    if not how:
+    # AutoGPTQ itself named the file after bits and group size.
+    old = sorted(folder.path.glob("gptq_model-*.safetensors"))
+    dtypes = DTYPES | {"I32": 4}
+    stored = read_header(old[0], dtypes) if old else stored_tensors(folder.path, dtypes)
+    architecture = Architecture.of(folder.config, "lm_head.weight" in stored)
+    for plan in architecture.tensors:
+        names = [plan.source]
+        if plan.source not in stored and plan.source.startswith("model.layers."):
+            module = plan.source.removesuffix(".weight")
+            if len(plan.shape) > 1:
+                names = [f"{module}.{part}" for part in ("qweight", "qzeros", "scales")]
+        for name in names:
+            if name not in stored:
+                raise ModelError(
+                    f"{folder.path} lacks the tensor {name}, which config.json calls for: download "
+                    "it again, or quantize it anew"
+                )
+        if plan.source in stored and stored[plan.source].shape != plan.shape:
+            raise ModelError(
+                f"{folder.path}: tensor {plan.source} has shape "
+                f"{list(stored[plan.source].shape)}, config.json calls for {list(plan.shape)}"
+            )
+    layers = folder.config["num_hidden_layers"]
+    more = [n for n in stored if n.startswith("model.layers.") and int(n.split(".")[2]) >= layers]
+    if more:
         raise ModelError(
-            f"{folder.path} is not quantized: erank-lite convert gptq makes a GPTQ checkpoint of it"
-        )
-    if method != "gptq" or format_ in ("gemm", "gemv"):
-        raise ModelError(
-            f"{folder.path} is quantized with {method} ({format_}), not with GPTQ: serve it with a "
-            "program that reads it (vLLM) and take the remote engine, or get a GPTQ checkpoint"
-        )
-    if format_ not in _FORMATS:
-        raise ModelError(
-            f"{folder.path} has the GPTQ format {format_!r}; the kernels here read 'gptq' "
-            "(version 1): quantize the BF16 checkpoint by erank-lite convert gptq"
-        )
-    if how.get("bits") not in _BITS:
-        raise ModelError(
-            f"{folder.path} is GPTQ of {how.get('bits')!r} bits; the kernels here read 4 and 8"
+            f"{folder.path} holds {more[0]}, but config.json says {layers} layers: they are not of "
+            "one checkpoint"
         )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from erank_lite.checkpoint import CheckpointFolder
-from erank_lite.convert.checkpoint import stored_tensors
+from erank_lite.convert.source import open_source
 from erank_lite.engines._torch import TorchEngine
 from erank_lite.errors import InputError, ModelError
 
@@ -45,24 +45,16 @@ class TransformersEngine(TorchEngine):
                 f"{folder.path} is quantized ({method}): the transformers engine is the reference "
                 "for checkpoints that are not" + "; take --engine gptq" * (method == "gptq")
             )
-        stored_tensors(folder.path)  # tells what is missing or cut short, by its file
+        open_source(folder.path)  # tells what is missing, cut short or of another shape
         try:
-            model, told = AutoModelForCausalLM.from_pretrained(
+            return AutoModelForCausalLM.from_pretrained(
                 folder.path, dtype=self._dtype, device_map=device, use_safetensors=True,
-                local_files_only=True, output_loading_info=True,
+                local_files_only=True,
             )  # fmt: skip
         # Whatever a damaged checkpoint makes of it; its message is the reason.
         except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-            raise ModelError(
-                f"{folder.path} cannot be loaded: {str(error).strip().splitlines()[0]}"
-            ) from None
-        for what in ("missing_keys", "mismatched_keys"):
-            if told[what]:
-                raise ModelError(
-                    f"{folder.path} lacks weights that config.json calls for, such as "
-                    f"{min(map(str, told[what]))}: its download broke off, or it is damaged"
-                )
-        return model
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(f"{folder.path} cannot be loaded: {reason}") from None
 
     def _computes(self, model: Any) -> str:
         from transformers import __version__
