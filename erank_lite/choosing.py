@@ -39,10 +39,10 @@ _PLAIN = "a checkpoint that is not quantized"
 _READS: dict[str, dict[Form, str]] = {
     "llama.cpp": {
         "gguf": "a GGUF file",
-        "checkpoint": "a checkpoint in BF16",
+        "checkpoint": _PLAIN,
         "package": "erank-tiny",
     },
-    "transformers": {"checkpoint": "a checkpoint in BF16", "package": "erank-tiny"},
+    "transformers": {"checkpoint": _PLAIN, "package": "erank-tiny"},
     "gptq": {"gptq": "a checkpoint in GPTQ"},
     "remote": {"server": "the address of a server, http://HOST:PORT"},
 }

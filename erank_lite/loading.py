@@ -72,7 +72,7 @@ def load(
 
 def _check_options(name: str, engine: type[Engine], options: Mapping[str, Any]) -> None:
     """Refuse an option that an engine does not have, before a model is downloaded or converted."""
-    makers = [c.__init__ for c in engine.__mro__ if "__init__" in vars(c) and c is not object]
+    makers = [vars(c)["__init__"] for c in engine.__mro__[:-1] if "__init__" in vars(c)]
     known = {p for maker in makers for p in inspect.signature(maker).parameters}
     unknown = [option for option in options if option not in known]
     if unknown:
