@@ -204,13 +204,13 @@ def _check_place(source: Path, out: Path, force: bool) -> None:
         raise InputError(f"{out} is a link to nothing: give the name of the folder to make")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give the name of the folder to make")
-    check_parent(out, force)
     # Whatever else lies there is not this program's to remove.
     replaceable = not out.exists() or not any(out.iterdir()) or _is_gptq(out)
     if not replaceable or out.resolve() == source.resolve():
         raise InputError(
             f"{out} is not a GPTQ checkpoint, so it is not replaced: give another name"
         )
+    check_parent(out, force)
 
 
 def _is_gptq(folder: Path) -> bool:

@@ -150,7 +150,7 @@ def _of_type(facts: Facts, kind: str) -> Facts | None:
 def _facts(folder: CheckpointFolder) -> Facts:
     """Return the facts of a checkpoint by type; of what is here already, with its own size."""
     most = folder.max_new_tokens or MAX_NEW_TOKENS
-    size = sum(f.stat().st_size for f in folder.path.glob("*.safetensors"))
+    size = sum(f.stat().st_size for f in folder.path.glob("*.safetensors") if f.is_file())
 
     def facts(kind: str) -> ModelFacts:
         expected = ModelFacts.of_config(folder.config, kind, most)
