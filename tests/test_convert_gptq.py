@@ -397,9 +397,12 @@ def test_places_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     source, mine = small(tmp_path / "m"), tmp_path / "mine"
     mine.mkdir()
     (mine / "letter.txt").write_text("dear")
+    link = tmp_path / "link"
+    link.symlink_to("nowhere")
     for out, force, message in (
         (tmp_path / "no" / "out", False, "there is no folder"),
-        (mine, False, "already there: --force"),
+        (mine, False, "is not a GPTQ checkpoint"),
+        (link, True, "is a link to nothing"),
         (mine, True, "is not a GPTQ checkpoint"),
         (mine / "letter.txt", True, "is a file"),
         (source, True, "is not a GPTQ checkpoint"),
