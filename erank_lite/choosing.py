@@ -23,14 +23,24 @@ from typing import Literal
 
 from erank_lite.errors import InputError
 from erank_lite.hardware import Hardware
-from erank_lite.planning import ModelFacts, Plan, Wishes, gib, plan
+from erank_lite.planning import (
+    CACHE_SHARE,
+    MOST_ON_GPU,
+    MOST_ON_PROCESSOR,
+    USUAL_PROMPT,
+    WRITTEN,
+    ModelFacts,
+    Plan,
+    Wishes,
+    gib,
+    plan,
+)
 
 GPU_TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M")
 PROCESSOR_TYPE = "Q4_K_M"
 _TRANSFORMERS = {"torch", "transformers", "accelerate"}
 _TOGETHER = 8
 _USABLE = 0.95  # of a GPU's memory; the rest is the system's
-_WRITTEN = 512  # tokens of a usual answer: the rows of Transformers grow as they are written
 
 Facts = Callable[[str], ModelFacts]
 """By the type of a GGUF; "BF16" stands for what the model is itself."""
@@ -206,10 +216,10 @@ def torch_plan(model: ModelFacts, machine: Hardware) -> Plan:
     """Return how Transformers runs a model: all of it on the first GPU, or all on the processor."""
     gpus = machine.gpus[:1]
     free = gpus[0].free if gpus else machine.memory_free
-    cells = min(model.context_length, 1024 + _WRITTEN)
+    cells = min(model.context_length, USUAL_PROMPT + WRITTEN)
     document = cells * model.cache_size
-    most = 64 if gpus else 16
-    room = int((free - model.size) * 0.6)
+    most = MOST_ON_GPU if gpus else MOST_ON_PROCESSOR
+    room = int((free - model.size) * CACHE_SHARE)
     documents = max(1, min(most, room // document))
     taken = model.size + documents * document
     fits = taken <= free

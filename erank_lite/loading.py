@@ -33,7 +33,7 @@ from erank_lite.scoring import MAX_NEW_TOKENS
 from erank_lite.types import Progress
 
 _log = logging.getLogger(__name__)
-_PUBLISHER = "Alibaba-NLP/"
+PUBLISHER = "Alibaba-NLP/"
 _KNOWN = {"cpu", "cuda", "metal", "blas"}
 
 
@@ -117,8 +117,8 @@ def offer(model: str | Path) -> Offer:
     wanted = parse(name)
     if wanted.file:
         return Offer("gguf")
-    published = wanted.repository.removeprefix(_PUBLISHER)
-    if wanted.repository.startswith(_PUBLISHER) and published in PUBLISHED:
+    published = wanted.repository.removeprefix(PUBLISHER)
+    if wanted.repository.startswith(PUBLISHER) and published in PUBLISHED:
         facts = partial(ModelFacts.published, published)
         return (
             Offer("gguf", _of_type(facts, wanted.type))

@@ -39,16 +39,17 @@ CELL_STEP = 256  # llama.cpp pads a sequence's cells to this
 
 # Documents decoded together: on a processor, more rows stop paying about here; a GPU has room for
 # more before its memory is what limits.
-_MOST_ON_PROCESSOR, _MOST_ON_GPU = 16, 64
+MOST_ON_PROCESSOR, MOST_ON_GPU = 16, 64
 _FEWEST = 2
 _MOST_LAYERS = 1_024  # more than any model has: a damaged header may name any number
 _LEAST_SHARE = 0.5
 # Of what is free, for keys and values: other programs go on, and want memory at times.
-_CACHE_SHARE = 0.6
+CACHE_SHARE = 0.6
 _PER_GPU = 400 << 20  # what the driver's own context takes of each
 _BESIDE = 28 << 20  # llama.cpp's graphs, and what reads its results (tests/test_memory.py)
 _TIGHT = 0.85  # of what is free on the GPUs
-_PROMPT = 1_024  # tokens of a usual document with its query, to tell how many fit
+WRITTEN = 512  # tokens of a usual answer, where memory grows as it is written
+USUAL_PROMPT = 1_024  # tokens of a usual document with its query, to tell how many fit
 
 
 _VOCABULARY = 151_936
@@ -215,7 +216,7 @@ class ModelFacts:
     @property
     def document_cells(self) -> int:
         """Cells that a usual document with its query and its answer takes."""
-        usual = min(_PROMPT + self.max_new_tokens, self.context_length)
+        usual = min(USUAL_PROMPT + self.max_new_tokens, self.context_length)
         return max(1, -(-usual // CELL_STEP)) * CELL_STEP
 
     def cell_size(self, kv_type: str) -> int:
@@ -321,7 +322,7 @@ def plan(model: ModelFacts, machine: Hardware, wishes: Wishes) -> Plan:
         # On a processor it sums values in 16 bits, which makes results depend several times as
         # much on what is computed together (benchmarks/speed/noise.py).
         flash = False
-    most = wishes.sequences or (_MOST_ON_GPU if layers else _MOST_ON_PROCESSOR)
+    most = wishes.sequences or (MOST_ON_GPU if layers else MOST_ON_PROCESSOR)
     buffers = model.buffer_size(most, cells, wishes.micro_batch, flash is not False)
 
     # What is left once the weights are there: keys and values lie where their layers are.
@@ -333,9 +334,9 @@ def plan(model: ModelFacts, machine: Hardware, wishes: Wishes) -> Plan:
     if share:
         room = gpu_free - on_gpu - len(gpus) * (_PER_GPU + buffers)
         room -= model.on_processor(layers) if shared else 0
-        rooms.append(max(0, room) * _CACHE_SHARE / share)
+        rooms.append(max(0, room) * CACHE_SHARE / share)
     if share < 1:
-        rooms.append(max(0, ram_free) * _CACHE_SHARE / (1 - share))
+        rooms.append(max(0, ram_free) * CACHE_SHARE / (1 - share))
     cache = wishes.cache or max(1, int(min(rooms)))
     fitting = max(1, min(most, cache // document))
     used = fitting * document
@@ -384,7 +385,7 @@ def _layers(model: ModelFacts, machine: Hardware, wishes: Wishes, reasons: list[
 
     def needed(layers: int) -> float:
         cache = _FEWEST * document * model.cache_share(layers)
-        return model.on_gpu(layers) + cache / _CACHE_SHARE
+        return model.on_gpu(layers) + cache / CACHE_SHARE
 
     fitting = next((n for n in range(everything, 0, -1) if needed(n) <= room), 0)
     if fitting == everything:

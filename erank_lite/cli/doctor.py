@@ -13,11 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from erank_lite.choosing import Choice, Offer, choose
+from erank_lite.choosing import Choice, choose
 from erank_lite.cli.terminal import printable
 from erank_lite.hardware import Hardware
-from erank_lite.loading import this_machine
-from erank_lite.planning import PUBLISHED, ModelFacts, gib
+from erank_lite.loading import PUBLISHER, offer, this_machine
+from erank_lite.planning import PUBLISHED, gib
 
 _REBUILD = 'CMAKE_ARGS="-DGGML_{}=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
 # What each package does when it is really loaded; a package that is installed may still fail here.
@@ -40,7 +40,7 @@ _DEEP_TIMEOUT = 180
 def run(as_json: bool, deep: bool) -> None:
     """Print the machine's facts, a plan for each ERank model, and what to do about them."""
     machine = this_machine()
-    choices = {name: choose(_published(name), machine) for name in PUBLISHED}
+    choices = {name: choose(offer(f"{PUBLISHER}{name}"), machine) for name in PUBLISHED}
     advice = list(_advice(machine, choices))
     loaded = {name: _loaded(code) for name, code in _DEEP.items()} if deep else {}
     if as_json:
@@ -56,10 +56,6 @@ def run(as_json: bool, deep: bool) -> None:
     console.print(_table(choices))
     for line in advice or ["Nothing to mend."]:
         typer.echo(line)
-
-
-def _published(name: str) -> Offer:
-    return Offer("checkpoint", lambda kind: ModelFacts.published(name, kind))
 
 
 def _loaded(code: str) -> str:

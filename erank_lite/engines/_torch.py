@@ -30,17 +30,15 @@ from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError, ModelError
 from erank_lite.hardware import memory as free_memory
 from erank_lite.hardware import usable_cores
+from erank_lite.planning import CACHE_SHARE, MOST_ON_GPU, MOST_ON_PROCESSOR, WRITTEN
 from erank_lite.tokenizer import Tokenizer
 from erank_lite.types import Completion, Reader, Request, Step
 
 _log = logging.getLogger(__name__)
 
-_ON_PROCESSOR, _ON_GPU = 16, 64  # documents together, where nothing else limits them
 _SHORTEST_PREFIX = 16  # below, copying is not worth it
 _AHEAD = 4  # times the rows: documents of like length are read in one pass
-_CACHE_SHARE = 0.6  # of what is free once the weights are there
 _MICRO_BATCH = 2048
-_WRITTEN = 512  # tokens of a usual answer, to tell how many documents fit
 
 
 @dataclass(slots=True)
@@ -135,8 +133,8 @@ class TorchEngine(Engine):
         width = model.get_input_embeddings().weight.dtype.itemsize
         self._cell_bytes: int = 2 * config.num_hidden_layers * heads * size * width
         on_gpu = self._device.type != "cpu"
-        self._most = 1 if strict else sequences or (_ON_GPU if on_gpu else _ON_PROCESSOR)
-        self._memory = memory or int(self._free() * _CACHE_SHARE)
+        self._most = 1 if strict else sequences or (MOST_ON_GPU if on_gpu else MOST_ON_PROCESSOR)
+        self._memory = memory or int(self._free() * CACHE_SHARE)
         self._rows: Rows | None = None
         self._active: list[_Row] = []
         self._parked: deque[_Row] = deque()
@@ -242,7 +240,7 @@ class TorchEngine(Engine):
         return ahead.popleft()
 
     def _need(self, row: _Row) -> int:
-        return len(row.ids) + min(row.reader.capacity, _WRITTEN)
+        return len(row.ids) + min(row.reader.capacity, WRITTEN)
 
     def _fits(self, count: int, cells: int) -> bool:
         """Return whether so many rows of so many tokens are within the memory."""
