@@ -60,14 +60,27 @@ def load(
         ModelError: the model, or the engine, cannot be used.
         InputError: a name or an option cannot.
     """
+    name, place = resolve(model, engine, options, progress)
+    return engine_class(name)(place, **(options or {}))  # type: ignore[call-arg]
+
+
+def resolve(
+    model: str | Path,
+    engine: str = "auto",
+    options: Mapping[str, Any] | None = None,
+    progress: Progress = _quiet,
+) -> tuple[str, Path | str]:
+    """Return the engine that `load` would take, and the file, folder or address that it would get.
+
+    What is missing is downloaded and converted. Arguments and errors are those of `load`.
+    """
     if engine != "auto":
         engine_class(engine)  # a name that is none, or an extra that is missing, before a download
     choice = choose(offer(model), this_machine(), engine)
     for line in (*choice.reasons, *choice.refused):
         _log.info("%s", line)
-    loaded = engine_class(choice.engine)
-    _check_options(choice.engine, loaded, options or {})
-    return loaded(_place(model, choice, progress), **(options or {}))  # type: ignore[call-arg]
+    _check_options(choice.engine, engine_class(choice.engine), options or {})
+    return choice.engine, _place(model, choice, progress)
 
 
 def _check_options(name: str, engine: type[Engine], options: Mapping[str, Any]) -> None:

@@ -104,7 +104,8 @@ class Reranker:
             `probability`, `rank_score` (score × probability), `expected_score` (or None where it
             was not computed), `reasoning`, `forced` (the answer was asked for from outside),
             `truncated`, `failure` (None, or why `rank_score` is None), `completion` (all that the
-            model wrote) and `engine` (what computed it). Failed documents come last.
+            model wrote), `tokens` (how many it wrote) and `engine` (what computed it). Failed
+            documents come last.
 
         Raises:
             InputError: the query, a document or an option cannot be used.
@@ -148,19 +149,9 @@ class Reranker:
                 finished and yielded first.
         """
         counts: list[int] = []
-
-        def jobs() -> Iterator[tuple[QueryPrompts, Sequence[Doc]]]:
-            for number, (query, docs) in enumerate(queries):
-                try:
-                    job = self._prompts.query(query, instruction, truncate_length), _checked(docs)
-                except InputError as error:
-                    raise InputError(f"query {number}: {error}") from None
-                counts.append(len(job[1]))
-                yield job
-
         waiting: dict[int, list[dict[str, Any]]] = {}
         place = 0
-        for number, result in self._run(jobs()):
+        for number, result in self._run(self._jobs(queries, instruction, truncate_length, counts)):
             waiting.setdefault(number, []).append(result)
             while place < len(counts) and len(waiting.get(place, ())) == counts[place]:
                 yield ranked(waiting.pop(place, []))
@@ -168,6 +159,40 @@ class Reranker:
         while place < len(counts):  # queries without documents, at the end
             yield ranked(waiting.pop(place, []))
             place += 1
+
+    def iter_rerank_many(
+        self,
+        queries: Iterable[tuple[str, Sequence[Doc]]],
+        instruction: str | None = None,
+        truncate_length: int | None = None,
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the documents of `rerank_many` as they finish, each with its query's place.
+
+        For long jobs, which keep what is finished.
+
+        Yields:
+            (place of the query in `queries`, from 0; the document, without `rank`).
+
+        Raises:
+            InputError: as for `rerank_many`.
+        """
+        yield from self._run(self._jobs(queries, instruction, truncate_length, []))
+
+    def _jobs(
+        self,
+        queries: Iterable[tuple[str, Sequence[Doc]]],
+        instruction: str | None,
+        truncate_length: int | None,
+        counts: list[int],
+    ) -> Iterator[tuple[QueryPrompts, Sequence[Doc]]]:
+        """Yield the queries' prompts and documents, and note in `counts` how many these are."""
+        for number, (query, docs) in enumerate(queries):
+            try:
+                job = self._prompts.query(query, instruction, truncate_length), _checked(docs)
+            except InputError as error:
+                raise InputError(f"query {number}: {error}") from None
+            counts.append(len(job[1]))
+            yield job
 
     def close(self) -> None:
         """Free the model, unless its engine was the caller's."""
@@ -195,8 +220,8 @@ class Reranker:
         documents: dict[int, tuple[int, int, Doc, bool]] = {}
         same: dict[bytes, int] = {}
         twins: dict[int, list[int]] = {}
-        scores: dict[int, Score] = {}
-        ready: list[tuple[int, Score]] = []
+        scores: dict[int, tuple[Score, int]] = {}
+        ready: list[tuple[int, tuple[Score, int]]] = []
 
         problem: list[InputError] = []
 
@@ -217,7 +242,7 @@ class Reranker:
                     text = _content(doc, index)
                     if not text.strip():
                         documents[key] = (number, index, doc, False)
-                        ready.append((key, _failed("the document is empty")))
+                        ready.append((key, (_failed("the document is empty"), 0)))
                         continue
                     prompt = prompts.document(text, self._room)
                     documents[key] = (number, index, doc, prompt.truncated)
@@ -233,10 +258,10 @@ class Reranker:
 
         def finished() -> Iterator[tuple[int, dict[str, Any]]]:
             while ready:
-                key, score = ready.pop(0)
+                key, (score, tokens) = ready.pop(0)
                 number, index, doc, truncated = documents.pop(key)
                 result = _result(doc, index, score, truncated)
-                yield number, result | {"engine": self.engine.ran}
+                yield number, result | {"tokens": tokens, "engine": self.engine.ran}
 
         completions = self.engine.run(requests())
         try:
@@ -245,8 +270,8 @@ class Reranker:
                 score = completion.reader.score()
                 if completion.failure is not None:
                     score = _failed(completion.failure, score)
-                scores[completion.key] = score
-                ready += [(key, score) for key in (completion.key, *twins.pop(completion.key, ()))]
+                done = scores[completion.key] = score, completion.tokens
+                ready += [(key, done) for key in (completion.key, *twins.pop(completion.key, ()))]
                 yield from finished()
             yield from finished()
             if problem:

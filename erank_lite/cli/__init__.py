@@ -12,6 +12,7 @@ from erank_lite.cli.terminal import printable
 
 def main() -> None:
     """Run the command line; the entry point of `erank-lite`. See `EXIT_CODES` in `cli/app.py`."""
+    import erank_lite.cli.benchmarks  # noqa: F401  (adds its commands to app)
     from erank_lite.cli.app import UsageError, app, silence_output
     from erank_lite.errors import ErankLiteError
 

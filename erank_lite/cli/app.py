@@ -38,7 +38,7 @@ def silence_output() -> None:
 
 
 @contextlib.contextmanager
-def _output() -> Iterator[None]:
+def output() -> Iterator[None]:
     """End with 141 where the reader went away: typer itself would make it 1."""
     if sys.stdout is None:
         raise InputError("standard output is closed: there is nowhere to print to")
@@ -218,7 +218,7 @@ def rerank(
         "dtype": dtype,
         "tokenizer": tokenizer,
     }
-    with _output():
+    with output():
         run(
             docs,
             model,
@@ -237,7 +237,7 @@ def demo() -> None:
     """Rerank documents that come along, by the small model that does; nothing is downloaded."""
     from erank_lite.cli.demo import run
 
-    with _output():
+    with output():
         run()
 
 
@@ -251,7 +251,7 @@ def doctor(
     """Say what this machine has, which ERank models run on it and how, and what to mend."""
     from erank_lite.cli.doctor import run
 
-    with _output():
+    with output():
         run(as_json, deep)
 
 
@@ -267,7 +267,7 @@ def plan(
     """Say which engine would run a model here, as what, with how much memory, and why."""
     from erank_lite.cli.plan import run
 
-    with _output():
+    with output():
         run(model, engine, as_json)
 
 
@@ -279,7 +279,7 @@ def inspect(
     """Say what a GGUF file holds, and whether it looks like an ERank model."""
     from erank_lite.cli.inspect import run
 
-    with _output():
+    with output():
         run(file, as_json)
 
 
@@ -317,7 +317,7 @@ def gguf(
     """Convert a checkpoint to a GGUF file for llama.cpp."""
     from erank_lite.cli.convert import run
 
-    with _output():
+    with output():
         run(source, out, kind, force, threads)
 
 
@@ -364,7 +364,7 @@ def gptq(
     """Quantize a checkpoint to a GPTQ checkpoint, for GPUs and for vLLM (needs the gptq extra)."""
     from erank_lite.cli.convert import run_gptq
 
-    with _output():
+    with output():
         run_gptq(
             source,
             out,
@@ -388,7 +388,7 @@ def cache_list(
     """List what is kept."""
     from erank_lite.cli.cache import show
 
-    with _output():
+    with output():
         show(as_json)
 
 
@@ -402,5 +402,5 @@ def cache_clear(
     """Remove what is kept; it is brought again when it is needed."""
     from erank_lite.cli.cache import remove
 
-    with _output():
+    with output():
         remove(name)

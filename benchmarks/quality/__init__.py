@@ -1,0 +1,1 @@
+"""How well a model ranks: judged collections, a first stage, measures, one evaluation."""

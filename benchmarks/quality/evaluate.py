@@ -1,0 +1,199 @@
+"""One model on judged collections: the runs, the measures, and how the hybrid fares."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from erank_lite.benchmarks.quality.collection import Collection
+from erank_lite.benchmarks.quality.first_stage import (
+    BM25,
+    PAPER_DEPTH,
+    Candidates,
+    bm25,
+    from_run,
+    named,
+    read_run,
+    write_run,
+)
+from erank_lite.benchmarks.quality.measures import measured
+from erank_lite.benchmarks.quality.published import published
+from erank_lite.benchmarks.record import Record, record, write_json
+from erank_lite.benchmarks.reranking import Job, Row, Settings, rerank
+from erank_lite.benchmarks.spec import ModelSpec
+from erank_lite.fusion import hybrid_scores
+from erank_lite.types import Progress
+
+ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
+_PAPER_TRUNCATION = 2048
+_OWN = "the collection's own candidates"
+_BRIGHT_SUBSETS = 12
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """Where the candidates come from.
+
+    Attributes:
+        depth: the first so many of each query are reranked.
+        run: a TREC run; None means BM25, or the candidates that a collection names.
+    """
+
+    depth: int = PAPER_DEPTH
+    run: Path | None = None
+
+    def of(self, collection: Collection, work: Path) -> tuple[Candidates, str]:
+        """Return the candidates of each query, and what found them.
+
+        BM25 is kept as a run in `work`: a job that goes on reads the same scores, to the digit.
+
+        Raises:
+            InputError: the run cannot be used.
+        """
+        if self.run is not None:
+            return from_run(self.run, collection, self.depth), self.run.name
+        if collection.candidates is not None:
+            return named(collection, self.depth), _OWN
+        name = "".join(c if c.isalnum() else "-" for c in collection.name)
+        # Half a hash: what the documents are is known by the name.
+        file = work / "first-stage" / f"{name}-{self.depth}-{collection.digest()}.trec"
+        if not file.is_file():
+            write_run(file, bm25(collection, self.depth), BM25)
+        found = read_run(file)
+        return {q: list(found.get(q, {}).items()) for q in collection.queries}, BM25
+
+
+def evaluate(
+    spec: ModelSpec,
+    collection: Collection,
+    first_stage: FirstStage,
+    settings: Settings,
+    work: Path,
+    *,
+    command: str,
+    alpha: float,
+    whole: bool,
+    say: Callable[[str], None],
+    progress: Progress,
+) -> Record:
+    """Rerank a collection and measure it.
+
+    `work` gets the runs (`first-stage/…`, `runs/MODEL/COLLECTION.trec` and `….hybrid.trec`), the
+    record (`quality-MODEL-COLLECTION.json`), and what is finished of the documents (`kept/`).
+
+    Args:
+        spec: the model.
+        collection: what it is measured on.
+        first_stage: where the candidates come from.
+        settings: how documents are read.
+        work: a folder.
+        command: what was typed.
+        alpha: the weight of the first stage in the hybrid run that is written.
+        whole: all queries of the collection are in it.
+        say: told what is worth a line.
+        progress: told how far it is.
+
+    Returns:
+        A record of kind "quality": `measures` has those of the first stage, of the reranked order
+        and of the hybrid by alpha; `published` the paper's, where everything was done as there.
+
+    Raises:
+        InputError: something that was given cannot be used.
+        ModelError: the model cannot.
+    """
+    candidates, found_by = first_stage.of(collection, work)
+    job = Job.of(collection, candidates, settings)
+    outcome = rerank(spec, job, work, say=say, progress=progress)
+    ranking = outcome.ranking()
+    place = work / "runs" / _file_name(spec.label)
+    file = place / f"{_file_name(collection.name)}.trec"
+    write_run(file, _scored(ranking, "rank_score"), spec.label)
+    measures: dict[str, Any] = {
+        "first stage": measured(
+            {q: [name for name, _ in found] for q, found in candidates.items()},
+            collection,
+            first_stage.depth,
+        ),
+        "reranked": measured(_ids(ranking), collection, first_stage.depth),
+    }
+    if found_by != _OWN:
+        hybrids = {
+            a: {query: hybrid_scores(documents, a) for query, documents in ranking.items()}
+            for a in sorted({*ALPHAS, alpha})
+        }
+        measures["hybrid"] = {
+            str(a): measured(_ids(hybrid), collection, first_stage.depth)
+            for a, hybrid in hybrids.items()
+        }
+        write_run(
+            file.with_suffix(".hybrid.trec"),
+            _scored(hybrids[alpha], "hybrid_score"),
+            f"{spec.label} hybrid {alpha}",
+        )
+    as_published = (
+        whole
+        and found_by in (BM25, _OWN)
+        and (found_by == _OWN or first_stage.depth == PAPER_DEPTH)
+        and settings.instruction is None
+        and settings.thinking == "full"
+        and settings.truncate_length == _PAPER_TRUNCATION
+    )
+    rows = outcome.all()
+    found = record(
+        "quality",
+        command,
+        model=spec.label,
+        ran=outcome.ran,
+        size=outcome.size,
+        collection=collection.name,
+        queries=len(collection.queries),
+        documents=len(rows),
+        depth=first_stage.depth,
+        first_stage=found_by,
+        instruction=job.instruction,
+        thinking=settings.thinking,
+        truncate_length=settings.truncate_length,
+        strict=bool(spec.options.get("strict", False)),
+        measures=measures,
+        published=published(spec.model, collection.name) if as_published else None,
+        as_published=as_published,
+        failed=sum(row["failure"] is not None for row in rows),
+        forced=sum(row["forced"] for row in rows),
+        tokens=statistics.fmean(row["tokens"] for row in rows) if rows else 0.0,
+        documents_per_second=outcome.rate,
+    )
+    write_json(work / f"quality-{_file_name(spec.label)}-{_file_name(collection.name)}.json", found)
+    return found
+
+
+def bright(records: Sequence[Record]) -> dict[str, float] | None:
+    """Return nDCG@10 over BRIGHT's 12 subsets, with the paper's where all were done as there."""
+    subsets = [r for r in records if r["collection"].startswith("bright/")]
+    if len({r["collection"] for r in subsets}) < _BRIGHT_SUBSETS:
+        return None
+    means = {
+        name: statistics.fmean(r["measures"][name]["nDCG@10"] for r in subsets)
+        for name in ("first stage", "reranked")
+    }
+    if all(r["as_published"] for r in subsets):
+        means |= published(subsets[0]["model"], "bright") or {}
+    return means
+
+
+def _ids(ranking: dict[str, list[Row]]) -> dict[str, list[str]]:
+    return {query: [row["id"] for row in rows] for query, rows in ranking.items()}
+
+
+def _scored(ranking: dict[str, list[Row]], name: str) -> dict[str, list[tuple[str, float | None]]]:
+    return {query: [(row["id"], row[name]) for row in rows] for query, rows in ranking.items()}
+
+
+def _file_name(text: str) -> str:
+    """Return a name for a file; two labels that differ only in signs differ in a short hash."""
+    plain = "".join(c if c.isalnum() or c in "._-" else "-" for c in text).strip("-.")
+    short = "" if plain == text else hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
+    return f"{plain[:80]}-{short}".rstrip("-")

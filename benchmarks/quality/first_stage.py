@@ -1,0 +1,187 @@
+"""The first stage: BM25 as the paper has it, or a run of somebody else's; and TREC's run files."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from erank_lite.benchmarks.quality.collection import Collection
+from erank_lite.errors import InputError, ModelError
+
+Candidates = dict[str, list[tuple[str, float]]]
+"""For each query the documents found, best first, with the first stage's scores."""
+
+PAPER_DEPTH = 100
+BM25 = "BM25 (k1 0.9, b 0.4, Porter)"
+"""Pyserini's defaults, by which the paper's first stages were made (arXiv 2509.00520)."""
+
+_K1, _B = 0.9, 0.4
+# Lucene's English analyzer: words as its StandardTokenizer cuts them (about: letters and digits,
+# with inner apostrophes and points), no possessive 's, lower case, these stop words, and Porter's
+# stems.
+_WORD = r"[^\W_]+(?:['\u2019.][^\W_]+)*"
+_POSSESSIVE = re.compile(r"['\u2019][sS]\b")
+_STOP_WORDS = [
+    "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it",
+    "no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there", "these", "they",
+    "this", "to", "was", "will", "with",
+]  # fmt: skip
+_STEP = 1e-5  # more than a 32-bit float parts at 10, which is what trec_eval reads
+
+
+def bm25(collection: Collection, depth: int) -> Candidates:
+    """Return BM25's first `depth` documents of each query, without those that are excluded.
+
+    Raises:
+        ModelError: the extra `eval` is not installed.
+    """
+    try:
+        import bm25s
+        import Stemmer
+    except ModuleNotFoundError as error:
+        raise ModelError(f"BM25 needs {error.name}: pip install 'erank-lite[eval]'") from None
+
+    logging.getLogger("bm25s").setLevel(logging.ERROR)  # it tells of each step
+
+    def words(texts: list[str]) -> Any:
+        return bm25s.tokenize(
+            [_POSSESSIVE.sub("", text) for text in texts],
+            token_pattern=_WORD,
+            stopwords=_STOP_WORDS,
+            stemmer=Stemmer.Stemmer("porter"),
+            show_progress=False,
+        )
+
+    ids: list[str] = []
+    texts: list[str] = []
+    for name, text in collection.read():
+        ids.append(name)
+        texts.append(text)
+    if not ids:
+        raise InputError(f"{collection.name} holds no documents")
+    index = bm25s.BM25(k1=_K1, b=_B, method="lucene")
+    index.index(words(texts), show_progress=False)
+    del texts
+    asked = words(list(collection.queries.values()))
+    found: Candidates = {}
+    tokens = bm25s.tokenization.convert_tokenized_to_string_list(asked)
+    for query, terms in zip(collection.queries, tokens, strict=True):
+        out = collection.excluded.get(query, frozenset())
+        scores = index.get_scores(terms) if terms else np.zeros(0, np.float32)
+        places = _best(scores, depth + len(out))
+        kept = [(ids[i], float(scores[i])) for i in places if ids[i] not in out]
+        found[query] = kept[:depth]
+    return found
+
+
+def _best(scores: npt.NDArray[np.float32], count: int) -> list[int]:
+    """Return the places of the `count` highest scores above 0; of equals, the first."""
+    if len(scores) > count:
+        least = np.partition(scores, len(scores) - count)[len(scores) - count]
+        places = np.flatnonzero((scores >= least) & (scores > 0))
+    else:
+        places = np.flatnonzero(scores > 0)
+    return [int(i) for i in places[np.lexsort((places, -scores[places]))][:count]]
+
+
+def named(collection: Collection, depth: int) -> Candidates:
+    """Return the documents that the collection itself names, in its order, scored by their places.
+
+    FollowIR's lists come without scores.
+    """
+    assert collection.candidates is not None
+    return {
+        query: [(name, -float(place)) for place, name in enumerate(names[:depth], 1)]
+        for query, names in collection.candidates.items()
+    }
+
+
+def from_run(path: Path, collection: Collection, depth: int) -> Candidates:
+    """Return the first `depth` documents of each query by a TREC run, without those excluded.
+
+    Raises:
+        InputError: the file cannot be read, or holds none of the collection's queries.
+    """
+    run = read_run(path)
+    found: Candidates = {}
+    for query in collection.queries:
+        out = collection.excluded.get(query, frozenset())
+        ranked = sorted(run.get(query, {}).items(), key=lambda pair: -pair[1])
+        found[query] = [(name, score) for name, score in ranked if name not in out][:depth]
+    if not any(found.values()):
+        raise InputError(f"{path} holds none of the {len(found)} queries of {collection.name}")
+    return found
+
+
+def read_run(path: Path) -> dict[str, dict[str, float]]:
+    """Return the scores of a TREC run (`QUERY Q0 DOCUMENT RANK SCORE TAG`), by query and document.
+
+    Raises:
+        InputError: the file cannot be read; the message names the line.
+    """
+    run: dict[str, dict[str, float]] = {}
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InputError(f"{path} cannot be read: {reason}") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            query, _, document, _, score, *_ = line.split()
+            value = float(score)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise InputError(
+                f"{path}, line {number}: not a line of a TREC run (QUERY Q0 DOCUMENT RANK SCORE "
+                f"TAG): {line[:60]!r}"
+            )
+        if document in run.setdefault(query, {}):
+            raise InputError(f"{path}, line {number}: {document} comes twice for query {query}")
+        run[query][document] = value
+    return run
+
+
+def write_run(path: Path, run: Mapping[str, Iterable[tuple[str, float | None]]], tag: str) -> None:
+    """Write a TREC run whose scores keep the order given.
+
+    Where two scores are equal, or there is none, 0.00001 parts them, so that every reader of the
+    file, which breaks ties by its own rules, ranks as this project does.
+
+    Args:
+        path: written beside and renamed.
+        run: for each query its documents, best first, with their scores.
+        tag: the run's name; white space in it becomes "-".
+
+    Raises:
+        InputError: the place cannot be written, or an id holds white space.
+    """
+    word = "-".join(tag.split()) or "run"
+    lines = []
+    for query, documents in run.items():
+        last = math.inf
+        for rank, (document, score) in enumerate(documents, 1):
+            if len(f"{query} {document}".split()) != 2:
+                raise InputError(
+                    f"a TREC run cannot hold the ids {query!r} and {document!r}: an id is one word"
+                )
+            ceiling = last - max(_STEP, abs(last) * 1e-6) if rank > 1 else math.inf
+            last = min(ceiling, 0.0 if score is None else round(score, 6))
+            lines.append(f"{query} Q0 {document} {rank} {last:.6f} {word}\n")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text("".join(lines), "utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
