@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -104,6 +105,13 @@ def write_json(path: Path, value: Any) -> None:
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def file_name(text: str) -> str:
+    """Return a name for a file; two labels that differ only in signs differ in a short hash."""
+    plain = "".join(c if c.isalnum() or c in "._-" else "-" for c in text).strip("-.")
+    short = "" if plain == text else hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
+    return f"{plain[:80]}-{short}".rstrip("-")
 
 
 def _version(package: str) -> str | None:

@@ -14,7 +14,7 @@ from erank_lite.benchmarks.journal import Journal, opened
 from erank_lite.benchmarks.quality.collection import Collection
 from erank_lite.benchmarks.quality.first_stage import Candidates
 from erank_lite.benchmarks.record import machine
-from erank_lite.benchmarks.spec import ModelSpec
+from erank_lite.benchmarks.spec import ModelSpec, Weights
 from erank_lite.errors import InputError, ModelError
 from erank_lite.prompt import instruction_text
 from erank_lite.reranker import Reranker, ranked
@@ -142,19 +142,8 @@ def rerank(
         InputError: an option cannot be used, or the place.
     """
     weights = spec.bring(progress)
-    facts = {
-        "reads": job.digest(),
-        "instruction": job.instruction,
-        **{name: value for name, value in asdict(job.settings).items() if name != "instruction"},
-        "weights": weights.digest,
-        "engine": weights.engine,
-        "options": {name: str(value) for name, value in sorted(spec.options.items())},
-        "code": _code(),
-        "libraries": {name: found for name in _LIBRARIES if (found := _installed(name))},
-        "machine": machine(),
-    }
     name = f"{spec.label}-{job.collection.name}"
-    with opened(work / "kept", name, facts, say) as journal:
+    with opened(work / "kept", name, facts(spec, weights, job), say) as journal:
         if len(journal.rows) < job.size:
             _go_on(spec, job, journal, progress)
         rows = {
@@ -163,6 +152,20 @@ def rerank(
         }
         ran = next((row["engine"] for d in rows.values() for row in d), weights.engine)
         return Outcome(spec.label, rows, ran, weights.size, journal.rate, journal.folder)
+
+
+def facts(spec: ModelSpec, weights: Weights, job: Job) -> dict[str, Any]:
+    """Return all that matters to the results of a job by a model, as JSON has it."""
+    settings = asdict(job.settings) | {"instruction": job.instruction}
+    return settings | {
+        "reads": job.digest(),
+        "weights": weights.digest,
+        "engine": weights.engine,
+        "options": {name: str(value) for name, value in sorted(spec.options.items())},
+        "code": _code(),
+        "libraries": {name: found for name in _LIBRARIES if (found := _installed(name))},
+        "machine": machine(),
+    }
 
 
 def _go_on(spec: ModelSpec, job: Job, journal: Journal, progress: Progress) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from erank_lite.benchmarks.quality.first_stage import (
 )
 from erank_lite.benchmarks.quality.measures import measured
 from erank_lite.benchmarks.quality.published import published
-from erank_lite.benchmarks.record import Record, record, write_json
+from erank_lite.benchmarks.record import Record, file_name, record, write_json
 from erank_lite.benchmarks.reranking import Job, Row, Settings, rerank
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.fusion import hybrid_scores
@@ -109,8 +108,8 @@ def evaluate(
     job = Job.of(collection, candidates, settings)
     outcome = rerank(spec, job, work, say=say, progress=progress)
     ranking = outcome.ranking()
-    place = work / "runs" / _file_name(spec.label)
-    file = place / f"{_file_name(collection.name)}.trec"
+    place = work / "runs" / file_name(spec.label)
+    file = place / f"{file_name(collection.name)}.trec"
     write_run(file, _scored(ranking, "rank_score"), spec.label)
     measures: dict[str, Any] = {
         "first stage": measured(
@@ -166,7 +165,7 @@ def evaluate(
         tokens=statistics.fmean(row["tokens"] for row in rows) if rows else 0.0,
         documents_per_second=outcome.rate,
     )
-    write_json(work / f"quality-{_file_name(spec.label)}-{_file_name(collection.name)}.json", found)
+    write_json(work / f"quality-{file_name(spec.label)}-{file_name(collection.name)}.json", found)
     return found
 
 
@@ -190,10 +189,3 @@ def _ids(ranking: dict[str, list[Row]]) -> dict[str, list[str]]:
 
 def _scored(ranking: dict[str, list[Row]], name: str) -> dict[str, list[tuple[str, float | None]]]:
     return {query: [(row["id"], row[name]) for row in rows] for query, rows in ranking.items()}
-
-
-def _file_name(text: str) -> str:
-    """Return a name for a file; two labels that differ only in signs differ in a short hash."""
-    plain = "".join(c if c.isalnum() or c in "._-" else "-" for c in text).strip("-.")
-    short = "" if plain == text else hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
-    return f"{plain[:80]}-{short}".rstrip("-")

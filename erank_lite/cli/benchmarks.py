@@ -87,5 +87,57 @@ def evaluate(
         )
 
 
+@app.command(epilog=EXIT_CODES)
+def compare(
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="REFERENCE",
+            help="What the others are compared with, mostly the checkpoint in BF16. " + _MODEL,
+            show_default=False,
+        ),
+    ],
+    others: Annotated[
+        list[str],
+        typer.Argument(metavar="OTHER...", help="As the reference.", show_default=False),
+    ],
+    collection: Annotated[
+        list[str], typer.Option(metavar="COLLECTION", help=_COLLECTION, show_default=False)
+    ],
+    out: _Out = _DEFAULT_OUT,
+    first_stage: _FirstStage = None,
+    depth: _Depth = _DEPTH,
+    queries: _Queries = None,
+    instruction: _Instruction = None,
+    thinking: _Thinking = "full",
+    truncate_length: _Truncate = _TRUNCATION,
+    strict: _Strict = False,
+    floor: Annotated[
+        bool,
+        typer.Option(
+            "--floor/--no-floor",
+            help="Compare the reference with itself in another batch shape too.",
+        ),
+    ] = True,
+) -> None:
+    """Measure how far types, engines or models are from a reference, on scores and order."""
+    from erank_lite.benchmarks.quality.evaluate import FirstStage
+    from erank_lite.benchmarks.reranking import Settings
+    from erank_lite.cli.comparison import run
+
+    with output():
+        run(
+            reference,
+            others,
+            collection,
+            out,
+            Settings(instruction, thinking, truncate_length),
+            FirstStage(depth, first_stage),
+            queries,
+            floor,
+            **_options(strict),
+        )
+
+
 def _options(strict: bool) -> dict[str, Any]:
     return {"strict": True} if strict else {}

@@ -1,0 +1,166 @@
+"""Models and engines against a reference on one collection: scores, order, and answers alone."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from erank_lite.benchmarks.fidelity.agreement import agreement, interval
+from erank_lite.benchmarks.fidelity.forced import Distribution, distributions, divergence
+from erank_lite.benchmarks.quality.measures import by_queries
+from erank_lite.benchmarks.record import Record, record
+from erank_lite.benchmarks.reranking import Job, Outcome, rerank
+from erank_lite.benchmarks.spec import ModelSpec
+from erank_lite.types import Progress
+
+_MEASURE = "nDCG@10"
+_DEPTH = 10
+_FLOOR = (5, 3)  # documents together, beside another number of the reference's own
+_POINTS = 500  # of a scatter plot
+
+Forced = dict[tuple[str, str], Distribution]
+
+
+def floor_of(reference: ModelSpec) -> ModelSpec:
+    """Return the reference in another batch shape: how far it is from itself.
+
+    The same weights, kernels and text; only the sums are taken in another order. Nothing can be
+    told apart from the reference that is not further from it than this.
+    """
+    together = next(n for n in _FLOOR if n != reference.options.get("sequences"))
+    return reference.with_options(
+        f"{together} documents together", sequences=together, strict=False
+    )
+
+
+def compare(
+    reference: ModelSpec,
+    others: Sequence[ModelSpec],
+    job: Job,
+    work: Path,
+    *,
+    command: str,
+    floor: bool,
+    say: Callable[[str], None],
+    progress: Callable[[str], Progress],
+) -> Record:
+    """Measure how far each of `others` is from `reference`.
+
+    Args:
+        reference: mostly the published checkpoint in BF16; what it gave is kept in `work` and
+            computed once.
+        others: what is compared with it.
+        job: the documents.
+        work: a folder for what is finished.
+        command: what was typed.
+        floor: compare the reference in another batch shape too.
+        say: told what is worth a line.
+        progress: from the name of a job to what is told how far it is.
+
+    Returns:
+        A record of kind "fidelity": for each run what `agreement` gives, `nDCG@10`, its `change`
+        from the reference's with the `interval` of a paired bootstrap, `kl` and `kl_95` (mean and
+        95th percentile of the divergence of the answer's distribution, in nats, behind the
+        reference's reasoning; see `erank_lite.benchmarks.fidelity.forced`), and `same_answer`, the
+        share of equal most probable answers there.
+
+    Raises:
+        ModelError: a model cannot be used, or cannot go on; what is finished is kept.
+        InputError: something that was given cannot be used.
+    """
+    outcome = rerank(reference, job, work, say=say, progress=progress(reference.label))
+    base = by_queries(_ids(outcome), job.collection, _DEPTH)[_MEASURE]
+
+    def answers(spec: ModelSpec) -> Forced:
+        name = f"{spec.label}, the reference's reasoning"
+        return distributions(spec, job, outcome, work, say=say, progress=progress(name))
+
+    expected = answers(reference)
+    specs = [(floor_of(reference), True)] if floor else []
+    specs += [(spec, False) for spec in others]
+    runs = []
+    for spec, is_floor in specs:
+        found = rerank(spec, job, work, say=say, progress=progress(spec.label))
+        gains = by_queries(_ids(found), job.collection, _DEPTH)[_MEASURE]
+        mean = statistics.fmean(gains.values())
+        runs.append(
+            {
+                "name": spec.label,
+                "ran": found.ran,
+                "size": found.size,
+                "floor": is_floor,
+                **agreement(found.ranking(), outcome.ranking()),
+                _MEASURE: mean,
+                "change": mean - statistics.fmean(base.values()),
+                "interval": interval(gains, base),
+                **_apart(answers(spec), expected),
+                "documents_per_second": found.rate,
+                "scatter": _scatter(found, outcome),
+            }
+        )
+    return record(
+        "fidelity",
+        command,
+        collection=job.collection.name,
+        queries=len(job.collection.queries),
+        documents=job.size,
+        thinking=job.settings.thinking,
+        truncate_length=job.settings.truncate_length,
+        reference={
+            "name": reference.label,
+            "ran": outcome.ran,
+            "size": outcome.size,
+            _MEASURE: statistics.fmean(base.values()),
+            "documents_per_second": outcome.rate,
+        },
+        runs=runs,
+    )
+
+
+def _ids(outcome: Outcome) -> dict[str, list[str]]:
+    return {query: [row["id"] for row in rows] for query, rows in outcome.ranking().items()}
+
+
+def _apart(these: Forced, expected: Forced) -> dict[str, float | None]:
+    pairs = [(these[key], expected[key]) for key in expected if key in these]
+    if not pairs:
+        return {"kl": None, "kl_95": None, "same_answer": None}
+    apart = [divergence(a, b) for a, b in pairs]
+    return {
+        "kl": statistics.fmean(apart),
+        "kl_95": float(np.percentile(apart, 95)),
+        "same_answer": statistics.fmean(np.argmax(a) == np.argmax(b) for a, b in pairs),
+    }
+
+
+def _scatter(these: Outcome, reference: Outcome) -> list[list[float]]:
+    """Return (reference's rank score, this one's) of documents taken evenly from all."""
+    points = [
+        [round(float(b["rank_score"] or 0), 3), round(float(a["rank_score"] or 0), 3)]
+        for a, b in zip(these.all(), reference.all(), strict=True)
+    ]
+    step = max(1, -(-len(points) // _POINTS))
+    return points[::step]
+
+
+def table(found: Record) -> tuple[list[str], list[list[str]]]:
+    """Return the head and rows of what matters most in a record, for people."""
+
+    def cells(run: dict[str, Any]) -> list[str]:
+        low, high = run["interval"]
+        return [
+            run["name"] + " (floor)" * run["floor"],
+            "-" if run["size"] is None else f"{run['size'] / 1e6:.0f}",
+            f"{run['same']:.1%}",
+            f"{run['difference']:.3f}",
+            f"{run['tau']:.3f}",
+            f"{run['change']:+.3f} [{low:+.3f} {high:+.3f}]",
+            "-" if run["kl"] is None else f"{run['kl']:.4f}",
+        ]
+
+    head = ["run", "MB", "same", "|Δ|", "tau", f"Δ {_MEASURE} [95 %]", "KL"]
+    return head, [cells(run) for run in found["runs"]]

@@ -1,0 +1,85 @@
+"""`erank-lite compare`: how far models, types and engines are from a reference."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from erank_lite.benchmarks.fidelity.compare import compare, table
+from erank_lite.benchmarks.quality.evaluate import FirstStage
+from erank_lite.benchmarks.quality.sources import open_collections
+from erank_lite.benchmarks.record import command_line, file_name, write_json
+from erank_lite.benchmarks.reranking import Job, Settings
+from erank_lite.benchmarks.spec import ModelSpec
+from erank_lite.cli.evaluation import check, job_progress, say
+from erank_lite.cli.terminal import Terminal, printable
+from erank_lite.types import Progress
+
+
+def run(
+    reference: str,
+    others: Sequence[str],
+    collections: Sequence[str],
+    out: Path,
+    settings: Settings,
+    first_stage: FirstStage,
+    queries: int | None,
+    floor: bool,
+    **options: Any,
+) -> None:
+    """Compare, and print a table for each collection.
+
+    Raises:
+        ErankLiteError: something that was given cannot be used, or a model cannot go on.
+    """
+    check(settings)
+    base = ModelSpec.parse(reference, **options)
+    specs = [ModelSpec.parse(other, **options) for other in others]
+    for collection in [c for name in collections for c in open_collections(name)]:
+        part = collection if queries is None else collection.first(queries)
+        candidates, _ = first_stage.of(part, out)
+        job = Job.of(part, candidates, settings)
+        with contextlib.ExitStack() as stack:
+
+            def progress(name: str, stack: contextlib.ExitStack = stack) -> Progress:
+                stack.close()
+                return stack.enter_context(job_progress(name))
+
+            found = compare(
+                base,
+                specs,
+                job,
+                out,
+                command=command_line(),
+                floor=floor,
+                say=say,
+                progress=progress,
+            )
+        file = out / f"fidelity-{file_name(base.label)}-{file_name(part.name)}.json"
+        write_json(file, found)
+        _show(found)
+        typer.echo(f"kept in {file}", err=True)
+
+
+def _show(found: dict[str, Any]) -> None:
+    reference = found["reference"]
+    typer.echo(
+        printable(
+            f"{found['collection']}: {found['queries']} queries, {found['documents']} documents; "
+            f"reference {reference['name']} ({reference['ran']}), "
+            f"nDCG@10 {reference['nDCG@10']:.4f}"
+        )
+    )
+    head, rows = table(found)
+    shown = Table(box=None, pad_edge=False)
+    shown.add_column(head[0], overflow="fold", min_width=12)
+    for name in head[1:]:
+        shown.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        shown.add_row(*map(printable, row))
+    Terminal().print(shown)
