@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from erank_lite.benchmarks.record import write_json
 from erank_lite.errors import InputError
@@ -27,11 +27,13 @@ class Journal:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """Read what is there; see `opened`."""
+        self._begun = 0.0
         self._file = folder / _ROWS
         self.folder = folder
         self.rows: dict[tuple[str, str], Row] = {}
         self._sessions = 0
-        end = 0
+        self._end = 0
+        self._out: BinaryIO | None = None
         if self._file.is_file():
             with self._file.open("rb") as lines:
                 for line in lines:
@@ -44,24 +46,31 @@ class Journal:
                         break
                     self.rows[key] = row
                     self._sessions = max(self._sessions, row["session"] + 1)
-                    end += len(line)
-        write_json(folder / _SETTINGS, settings)
-        self._out = self._file.open("ab")
-        self._out.truncate(end)
-        self._begun: float | None = None
+                    self._end += len(line)
+        if not (folder / _SETTINGS).is_file():
+            write_json(folder / _SETTINGS, settings)
 
     def begin(self) -> None:
-        """Start the clock by which the rows to come are timed."""
+        """Open the file for the rows to come, and start the clock by which they are timed.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        try:
+            self._out = self._file.open("ab")
+            self._out.truncate(self._end)
+        except OSError as error:
+            raise InputError(f"{self._file} cannot be written: {error.strerror}") from None
         self._begun = time.perf_counter()
 
     def add(self, row: Row) -> None:
-        """Keep one row, which has `query` and `id`.
+        """Keep one row, which has `query` and `id`; after `begin`.
 
         Raises:
             InputError: the disk is full, or the place is gone.
         """
-        at = time.perf_counter() - (self._begun or time.perf_counter())
-        row |= {"session": self._sessions, "at": round(at, 3)}
+        assert self._out is not None
+        row |= {"session": self._sessions, "at": round(time.perf_counter() - self._begun, 3)}
         try:
             self._out.write(json.dumps(row, ensure_ascii=True).encode() + b"\n")
             self._out.flush()
@@ -83,20 +92,18 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        self._out.close()
+        if self._out is not None:
+            self._out.close()
 
 
 @contextmanager
-def opened(
-    work: Path, name: str, settings: Mapping[str, Any], say: Callable[[str], None]
-) -> Iterator[Journal]:
+def opened(work: Path, name: str, settings: Mapping[str, Any]) -> Iterator[Journal]:
     """Yield the journal of the job with these settings: the one there is, or a new one.
 
     Args:
         work: the folder that holds all jobs.
         name: of a new one, for people; the settings' hash is what it is found by.
         settings: all that matters to the rows, as JSON has it.
-        say: told what is found.
 
     Raises:
         InputError: another process is at it, or the place cannot be written.
@@ -119,8 +126,6 @@ def opened(
             journal = Journal(folder, settings)
         except OSError as error:
             raise InputError(f"{folder} cannot be read: {error.strerror}") from None
-        if journal.rows:
-            say(f"{len(journal.rows)} documents are kept in {folder}")
         try:
             yield journal
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -55,8 +56,8 @@ def command_line(arguments: Sequence[str] | None = None) -> str:
 
 
 def _short(word: str) -> str:
-    before, equals, after = word.rpartition("=")
-    return before + equals + (Path(after).name if Path(after).is_absolute() else after)
+    parts = re.split(r"([,=])", word)
+    return "".join(Path(part).name if Path(part).is_absolute() else part for part in parts)
 
 
 def machine() -> dict[str, Any]:

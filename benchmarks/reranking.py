@@ -143,8 +143,10 @@ def rerank(
     """
     weights = spec.bring(progress)
     name = f"{spec.label}-{job.collection.name}"
-    with opened(work / "kept", name, facts(spec, weights, job), say) as journal:
+    with opened(work / "kept", name, facts(spec, weights, job)) as journal:
         if len(journal.rows) < job.size:
+            if journal.rows:
+                say(f"{spec.label}: {len(journal.rows)} of {job.size} documents were kept before")
             _go_on(spec, job, journal, progress)
         rows = {
             query: [journal.rows[query, name] for name, _ in documents]

@@ -77,7 +77,7 @@ def compare(
 
     def answers(spec: ModelSpec) -> Forced:
         name = f"{spec.label}, the reference's reasoning"
-        return distributions(spec, job, outcome, work, say=say, progress=progress(name))
+        return distributions(spec, job, outcome, work, progress=progress(name))
 
     expected = answers(reference)
     specs = [(floor_of(reference), True)] if floor else []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,6 @@ def distributions(
     reference: Outcome,
     work: Path,
     *,
-    say: Callable[[str], None],
     progress: Progress,
 ) -> dict[tuple[str, str], Distribution]:
     """Return a model's answer to each document after the reference's reasoning.
@@ -124,7 +123,7 @@ def distributions(
     read = hashlib.blake2b(repr(sorted(texts.items())).encode(), digest_size=12).hexdigest()
     settings = facts(spec, weights, job) | {"reasoning": read}
     name = f"forced-{spec.label}-{job.collection.name}"
-    with opened(work / "kept", name, settings, say) as journal:
+    with opened(work / "kept", name, settings) as journal:
         if len(journal.rows) < len(texts):
             _go_on(spec, job, texts, journal, progress)
         return {key: journal.rows[key]["distribution"] for key in texts if key in journal.rows}
