@@ -22,6 +22,9 @@ from erank_lite.version import __version__
 METRICS_VERSION = 1
 """Raised when the meaning of a figure changes, so that older results are not set beside newer."""
 
+RECORDS = "records"
+"""Folder of the records, in the folder of all that a command makes."""
+
 _PACKAGES = (
     "llama-cpp-python", "torch", "transformers", "gptqmodel", "bm25s", "ir-measures", "numpy",
 )  # fmt: skip

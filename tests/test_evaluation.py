@@ -46,7 +46,7 @@ def the_run(out: Path, kind: str = ".trec") -> bytes:
 
 
 def the_record(out: Path) -> dict[str, object]:
-    (file,) = out.glob("quality-*.json")
+    (file,) = out.glob("records/quality-*.json")
     return json.loads(file.read_text())
 
 

@@ -124,7 +124,7 @@ def test_a_model_against_itself_and_its_quantization(animals: Path, tmp_path: Pa
     ]  # fmt: skip
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
-    (file,) = out.glob("fidelity-*.json")
+    (file,) = out.glob("records/fidelity-*.json")
     found = json.loads(file.read_text())
     floor, again, small = found["runs"]
     assert floor["floor"] and not again["floor"] and "5 documents together" in floor["name"]

@@ -12,7 +12,7 @@ import numpy as np
 from erank_lite.benchmarks.fidelity.agreement import agreement, interval
 from erank_lite.benchmarks.fidelity.forced import Distribution, distributions, divergence
 from erank_lite.benchmarks.quality.measures import by_queries
-from erank_lite.benchmarks.record import Record, record
+from erank_lite.benchmarks.record import RECORDS, Record, file_name, record, write_json
 from erank_lite.benchmarks.reranking import Job, Outcome, rerank
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.types import Progress
@@ -55,7 +55,7 @@ def compare(
             computed once.
         others: what is compared with it.
         job: the documents.
-        work: a folder for what is finished.
+        work: a folder for what is finished, and for the record.
         command: what was typed.
         floor: compare the reference in another batch shape too.
         say: told what is worth a line.
@@ -102,7 +102,7 @@ def compare(
                 "scatter": _scatter(found, outcome),
             }
         )
-    return record(
+    made = record(
         "fidelity",
         command,
         collection=job.collection.name,
@@ -119,6 +119,9 @@ def compare(
         },
         runs=runs,
     )
+    name = f"fidelity-{file_name(reference.label)}-{file_name(job.collection.name)}.json"
+    write_json(work / RECORDS / name, made)
+    return made
 
 
 def _ids(outcome: Outcome) -> dict[str, list[str]]:

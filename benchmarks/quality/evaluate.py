@@ -21,7 +21,7 @@ from erank_lite.benchmarks.quality.first_stage import (
 )
 from erank_lite.benchmarks.quality.measures import measured
 from erank_lite.benchmarks.quality.published import published
-from erank_lite.benchmarks.record import Record, file_name, record, write_json
+from erank_lite.benchmarks.record import RECORDS, Record, file_name, record, write_json
 from erank_lite.benchmarks.reranking import Job, Row, Settings, rerank
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.fusion import hybrid_scores
@@ -82,7 +82,7 @@ def evaluate(
     """Rerank a collection and measure it.
 
     `work` gets the runs (`first-stage/…`, `runs/MODEL/COLLECTION.trec` and `….hybrid.trec`), the
-    record (`quality-MODEL-COLLECTION.json`), and what is finished of the documents (`kept/`).
+    record (`records/quality-MODEL-COLLECTION.json`), and what is finished of the documents (`kept/`).
 
     Args:
         spec: the model.
@@ -165,7 +165,8 @@ def evaluate(
         tokens=statistics.fmean(row["tokens"] for row in rows) if rows else 0.0,
         documents_per_second=outcome.rate,
     )
-    write_json(work / f"quality-{file_name(spec.label)}-{file_name(collection.name)}.json", found)
+    name = f"quality-{file_name(spec.label)}-{file_name(collection.name)}.json"
+    write_json(work / RECORDS / name, found)
     return found
 
 

@@ -139,5 +139,72 @@ def compare(
         )
 
 
+@app.command(epilog=EXIT_CODES)
+def benchmark(
+    collections: Annotated[
+        list[str], typer.Argument(metavar="COLLECTION...", help=_COLLECTION, show_default=False)
+    ],
+    model: Annotated[
+        str, typer.Option(help="A checkpoint: a folder, a name on the hub, or erank-tiny.")
+    ] = "erank-tiny",
+    types: Annotated[
+        str,
+        typer.Option(
+            help="GGUF types, with commas; +imatrix behind one quantizes it with an importance "
+            "matrix."
+        ),
+    ] = "BF16,Q8_0,Q4_K_M,Q4_K_M+imatrix",
+    other: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="MODEL",
+            help="Compare this too, such as a GPTQ checkpoint: FOLDER,engine=gptq.",
+            show_default=False,
+        ),
+    ] = None,
+    out: _Out = _DEFAULT_OUT,
+    first_stage: _FirstStage = None,
+    depth: _Depth = 20,
+    queries: Annotated[
+        int, typer.Option(min=0, help="Only each collection's first so many; 0 means all.")
+    ] = 20,
+    thinking: _Thinking = "full",
+    truncate_length: _Truncate = _TRUNCATION,
+    speed: Annotated[bool, typer.Option(help="Measure speed too.")] = True,
+) -> None:
+    """Measure quality, fidelity and speed of a model's types, and write the report."""
+    from erank_lite.benchmarks.quality.evaluate import FirstStage
+    from erank_lite.benchmarks.reranking import Settings
+    from erank_lite.cli.benchmark import run
+
+    with output():
+        run(
+            collections,
+            model,
+            types,
+            other or [],
+            out,
+            FirstStage(depth, first_stage),
+            Settings(None, thinking, truncate_length),
+            queries,
+            speed,
+        )
+
+
+@app.command(epilog=EXIT_CODES)
+def report(
+    results: Annotated[
+        list[Path],
+        typer.Argument(help="Records (JSON), or folders of them.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("erank-lite-report"),
+) -> None:
+    """Make a page, plots and tables of what eval, compare and benchmark measured."""
+    from erank_lite.cli.report import run
+
+    with output():
+        run(results, out)
+
+
 def _options(strict: bool) -> dict[str, Any]:
     return {"strict": True} if strict else {}

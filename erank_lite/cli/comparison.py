@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,11 @@ from rich.table import Table
 from erank_lite.benchmarks.fidelity.compare import compare, table
 from erank_lite.benchmarks.quality.evaluate import FirstStage
 from erank_lite.benchmarks.quality.sources import open_collections
-from erank_lite.benchmarks.record import command_line, file_name, write_json
+from erank_lite.benchmarks.record import RECORDS, command_line
 from erank_lite.benchmarks.reranking import Job, Settings
 from erank_lite.benchmarks.spec import ModelSpec
-from erank_lite.cli.evaluation import check, job_progress, say
+from erank_lite.cli.evaluation import check, displays, say
 from erank_lite.cli.terminal import Terminal, printable
-from erank_lite.types import Progress
 
 
 def run(
@@ -44,12 +42,7 @@ def run(
         part = collection if queries is None else collection.first(queries)
         candidates, _ = first_stage.of(part, out)
         job = Job.of(part, candidates, settings)
-        with contextlib.ExitStack() as stack:
-
-            def progress(name: str, stack: contextlib.ExitStack = stack) -> Progress:
-                stack.close()
-                return stack.enter_context(job_progress(name))
-
+        with displays() as progress:
             found = compare(
                 base,
                 specs,
@@ -60,10 +53,8 @@ def run(
                 say=say,
                 progress=progress,
             )
-        file = out / f"fidelity-{file_name(base.label)}-{file_name(part.name)}.json"
-        write_json(file, found)
         _show(found)
-        typer.echo(f"kept in {file}", err=True)
+    say(f"the records are in {out / RECORDS}")
 
 
 def _show(found: dict[str, Any]) -> None:

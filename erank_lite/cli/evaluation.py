@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from erank_lite.benchmarks.quality.evaluate import FirstStage, bright, evaluate
 from erank_lite.benchmarks.quality.sources import open_collections
-from erank_lite.benchmarks.record import Record, command_line
+from erank_lite.benchmarks.record import RECORDS, Record, command_line
 from erank_lite.benchmarks.reranking import Settings
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.cli.convert import shown_progress
@@ -68,7 +68,7 @@ def run(
     mean = bright(records)
     if mean is not None:
         typer.echo("BRIGHT, mean of nDCG@10: " + _line(mean))
-    typer.echo(f"runs and measures are in {out}", err=True)
+    say(f"the runs are in {out / 'runs'}, the records in {out / RECORDS}")
 
 
 def check(settings: Settings) -> None:
@@ -117,6 +117,18 @@ def job_progress(name: str) -> Iterator[Progress]:
             bars.update(task, completed=done)
 
         yield show
+
+
+@contextlib.contextmanager
+def displays() -> Iterator[Callable[[str], Progress]]:
+    """Yield a function that shows one job after the other: each ends the display before."""
+    with contextlib.ExitStack() as stack:
+
+        def progress(name: str) -> Progress:
+            stack.close()
+            return stack.enter_context(job_progress(name))
+
+        yield progress
 
 
 def _show(result: Record, alpha: float) -> None:
