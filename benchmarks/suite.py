@@ -71,9 +71,12 @@ class Suite:
         """
         reference = self.reference()
         say(f"the reference is {reference.label}")
+        reference.bring(progress(reference.label))
         specs = [self._spec(kind, out, progress) for kind in self.types] + list(self.others)
+        for spec in specs:
+            spec.bring(progress(spec.label))  # a name that is wrong is told before hours of work
         for collection in collections:
-            candidates, _ = self.first_stage.of(collection, out)
+            candidates, _ = self.first_stage.of(collection, out, say)
             job = Job.of(collection, candidates, self.settings)
             compare(
                 reference,

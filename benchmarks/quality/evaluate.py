@@ -45,7 +45,9 @@ class FirstStage:
     depth: int = PAPER_DEPTH
     run: Path | None = None
 
-    def of(self, collection: Collection, work: Path) -> tuple[Candidates, str]:
+    def of(
+        self, collection: Collection, work: Path, say: Callable[[str], None]
+    ) -> tuple[Candidates, str]:
         """Return the candidates of each query, and what found them.
 
         BM25 is kept as a run in `work`: a job that goes on reads the same scores, to the digit.
@@ -61,6 +63,7 @@ class FirstStage:
         # Half a hash: what the documents are is known by the name.
         file = work / "first-stage" / f"{name}-{self.depth}-{collection.digest()}.trec"
         if not file.is_file():
+            say(f"BM25 reads the documents of {collection.name}")
             write_run(file, bm25(collection, self.depth), BM25)
         found = read_run(file)
         return {q: list(found.get(q, {}).items()) for q in collection.queries}, BM25
@@ -82,7 +85,8 @@ def evaluate(
     """Rerank a collection and measure it.
 
     `work` gets the runs (`first-stage/…`, `runs/MODEL/COLLECTION.trec` and `….hybrid.trec`), the
-    record (`records/quality-MODEL-COLLECTION.json`), and what is finished of the documents (`kept/`).
+    record (`records/quality-MODEL-COLLECTION.json`), and what is finished of the documents
+    (`kept/`).
 
     Args:
         spec: the model.
@@ -104,7 +108,7 @@ def evaluate(
         InputError: something that was given cannot be used.
         ModelError: the model cannot.
     """
-    candidates, found_by = first_stage.of(collection, work)
+    candidates, found_by = first_stage.of(collection, work, say)
     job = Job.of(collection, candidates, settings)
     outcome = rerank(spec, job, work, say=say, progress=progress)
     ranking = outcome.ranking()

@@ -142,7 +142,7 @@ def _followir(folder: Path) -> Collection:
         "followir",
         queries,
         partial(_documents, _needed(folder, "corpus")),
-        grades(_needed(folder, "qrels", "default", "qrels/test")),
+        grades(_needed(folder, "qrels", "default", "qrels/test", "data", "test")),
         {},
         folder,
     )

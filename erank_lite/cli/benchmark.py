@@ -32,7 +32,7 @@ def run(
     Raises:
         ErankLiteError: something that was given cannot be used, or a model cannot go on.
     """
-    check(settings)
+    check(settings, out)
     found = [c for name in collections for c in open_collections(name)]
     suite = Suite(
         model,

@@ -35,12 +35,15 @@ def run(
     Raises:
         ErankLiteError: something that was given cannot be used, or a model cannot go on.
     """
-    check(settings)
+    check(settings, out)
     base = ModelSpec.parse(reference, **options)
     specs = [ModelSpec.parse(other, **options) for other in others]
+    with displays() as progress:
+        for spec in (base, *specs):
+            spec.bring(progress(spec.label))  # a name that is wrong is told before hours of work
     for collection in [c for name in collections for c in open_collections(name)]:
         part = collection if queries is None else collection.first(queries)
-        candidates, _ = first_stage.of(part, out)
+        candidates, _ = first_stage.of(part, out, say)
         job = Job.of(part, candidates, settings)
         with displays() as progress:
             found = compare(

@@ -22,6 +22,7 @@ from erank_lite.benchmarks.reranking import Settings
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.cli.convert import shown_progress
 from erank_lite.cli.terminal import Terminal, printable
+from erank_lite.errors import InputError
 from erank_lite.prompt import instruction_text
 from erank_lite.scoring import parse_thinking
 from erank_lite.types import Progress
@@ -44,9 +45,11 @@ def run(
     Raises:
         ErankLiteError: something that was given cannot be used, or the model cannot go on.
     """
-    check(settings)
+    check(settings, out)
     spec = ModelSpec.parse(model, **options)
     found = [c for name in collections for c in open_collections(name)]
+    with displays() as progress:
+        spec.bring(progress(spec.label))  # a name that is wrong is told before BM25 reads
     records = []
     for collection in found:
         whole = queries is None or queries >= len(collection.queries)
@@ -71,10 +74,14 @@ def run(
     say(f"the runs are in {out / 'runs'}, the records in {out / RECORDS}")
 
 
-def check(settings: Settings) -> None:
-    """Refuse a setting before anything is read."""
+def check(settings: Settings, out: Path) -> None:
+    """Refuse a setting, or a place for results, before anything is read."""
     instruction_text(settings.instruction)
     parse_thinking(settings.thinking)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}") from None
 
 
 def say(line: str) -> None:

@@ -1,0 +1,423 @@
+"""The report, from records to a folder that a reader opens."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from erank_lite.benchmarks.report import Record, read_records, write_report
+from erank_lite.benchmarks.report.choice import Choice, advice, choices
+from erank_lite.benchmarks.report.machines import MEMORIES, lines
+from erank_lite.cli.report import run as report_command
+from erank_lite.errors import InputError, ModelError
+from erank_lite.planning import PUBLISHED
+
+EVIL = "<script>alert('x')</script> a|b $\\frac{1$ `c` [d](e)\n&amp; é ✓"
+MEASURED = {"nDCG@10": 0.39, "RR": 0.6}
+VOID = {"meta", "img", "br", "link", "hr"}
+
+
+def record(kind: str, **payload: Any) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "metrics_version": 1,
+        "command": f"erank-lite {kind} erank-tiny",
+        "commit": "a51ed40c0d+",
+        "date": "2026-10-04T09:12:33+00:00",
+        "machine": {
+            "system": "Linux x86_64", "processor": "A CPU", "cores": 2, "memory": 8 << 30,
+            "gpus": [],
+        },
+        "versions": {"llama-cpp-python": "0.3.36"},
+        **payload,
+    }  # fmt: skip
+
+
+def fidelity_run(name: str, size: int | None, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": name, "ran": "llama.cpp", "size": size, "floor": False, "same": 0.95,
+        "difference": 0.06, "difference_95": 0.2, "tau": 0.9, "rbo": 0.9, "top_10": 0.9,
+        "nDCG@10": 0.39, "change": 0.0, "interval": [-0.01, 0.01], "forced": 0.0, "failed": 0.0,
+        "tokens": 30.0, "kl": None, "kl_95": None, "same_answer": None,
+        "documents_per_second": 2.0, "scatter": [[0, 0], [5.1, 5.0], [9.5, 8]],
+    } | changes  # fmt: skip
+
+
+def fidelity(*runs: dict[str, Any], name: str = "tiny, engine=transformers") -> dict[str, Any]:
+    reference = {
+        "name": name, "ran": "transformers in bfloat16", "size": 1000_000_000, "nDCG@10": 0.39,
+        "documents_per_second": 1.7,
+    }  # fmt: skip
+    return record(
+        "fidelity", collection="c-50", queries=50, documents=800, thinking="full",
+        reference=reference, runs=list(runs),
+    )  # fmt: skip
+
+
+def quality(model: str = "tiny:Q8_0", **changes: Any) -> dict[str, Any]:
+    measures = {
+        "first stage": MEASURED, "reranked": MEASURED,
+        "hybrid": {"0.0": MEASURED, "0.5": MEASURED, "1.0": MEASURED},
+    }  # fmt: skip
+    payload = {
+        "model": model, "ran": "llama.cpp", "size": 52_000_000, "collection": "c-50",
+        "queries": 50, "documents": 1000, "depth": 20, "first_stage": "BM25", "instruction": "x",
+        "thinking": "full", "truncate_length": 2048, "strict": False, "measures": measures,
+        "published": None, "failed": 0, "forced": 2, "tokens": 31.2, "documents_per_second": 16.9,
+    } | changes  # fmt: skip
+    return record("quality", **payload)
+
+
+def speed() -> dict[str, Any]:
+    def way(name: str, rate: float | None) -> dict[str, Any]:
+        return {
+            "name": name, "what": "a way", "documents_per_second": rate, "tokens_per_second": None,
+            "first_result": 1.0, "last_result": 9.0, "peak_memory": 400 << 20,
+        }  # fmt: skip
+
+    work = {"documents": 32, "shared": 61, "own": 164, "tokens": 60, "sequences": 16}
+    ways = [way("erank-lite", 2.0), way("loop", 0.5), way("bi-encoder", 500.0), way("gone", None)]
+    return record(
+        "speed", model="tiny:Q8_0", work=work, ways=ways,
+        ceiling={"what": "roofline", "documents_per_second": 4.0},
+        machine_rates={"gflops": 300.0, "gigabytes_per_second": 20.0},
+    )  # fmt: skip
+
+
+def growth(model: str = "tiny:Q8_0", axis: str = "documents") -> dict[str, Any]:
+    points = [
+        {"x": x, "documents_per_second": 9.0, "peak_memory": 350 << 20} for x in (32, 250, 1000)
+    ]
+    return record("growth", model=model, axis=axis, points=points)
+
+
+def everything() -> list[dict[str, Any]]:
+    floor = fidelity_run("tiny, engine=transformers, 5 documents together", 10**9, floor=True)
+    runs = (
+        floor | {"same": 0.99},
+        fidelity_run("tiny:Q8_0", 500_000_000),
+        fidelity_run("tiny:Q4_K_M", 300_000_000, same=0.7),
+        fidelity_run(EVIL, None),
+    )
+    follow = {"reranked": {"p-MRR": 0.1}, "first stage": {"p-MRR": 0.0}}
+    return [
+        fidelity(*runs),
+        quality(), quality("tiny:BF16", size=98_000_000, published={"nDCG@10": 0.448}),
+        quality(EVIL, thinking="none", size=None),
+        quality(collection=EVIL, measures=follow),
+        speed(), growth(), growth(EVIL, "document tokens"),
+    ]  # fmt: skip
+
+
+def records(*data: dict[str, Any]) -> list[Record]:
+    return [Record.of(found, f"{n}-{found['kind']}.json") for n, found in enumerate(data)]
+
+
+def one_choice(*runs: dict[str, Any], **more: Any) -> Choice:
+    (found,) = choices(records(fidelity(*runs, **more)))
+    return found
+
+
+class Page(HTMLParser):
+    """Reads a page as a browser would, and fails where tags do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, self.getpos()
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of every kind of record, moved from where it was made."""
+    pytest.importorskip("matplotlib")
+    made = tmp_path_factory.mktemp("made") / "report"
+    write_report(records(*everything()), made)
+    moved = tmp_path_factory.mktemp("moved") / "elsewhere"
+    shutil.move(made, moved)
+    return moved
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Page:
+    return Page((folder / "report.html").read_text("utf-8"))
+
+
+def test_the_page_stands_by_itself_and_every_link_leads_somewhere(folder: Path, page: Page) -> None:
+    ids = [found["id"] for _, found in page.tags if "id" in found]
+    assert len(ids) == len(set(ids))
+    for link in (*page.all("a"), *page.all("img")):
+        target = link.get("href") or link.get("src") or ""
+        assert target[1:] in ids if target.startswith("#") else (folder / target).is_file(), target
+    assert not page.all("script") and not page.all("link")
+    assert "url(" not in (folder / "report.html").read_text("utf-8")
+
+
+def test_the_page_shows_every_plot_with_words_for_who_cannot_see_it(
+    folder: Path, page: Page
+) -> None:
+    shown = {image["src"] for image in page.all("img")}
+    assert shown == {file.name for file in folder.glob("*.png")}
+    names = ("fidelity", "ranking", "agreement", "quality-size", "alpha", "speed", "growth-2")
+    assert {f"{name}.png" for name in names} <= shown
+    assert all(len(image["alt"] or "") > 40 for image in page.all("img"))
+    assert all((folder / str(name)).read_bytes().startswith(b"\x89PNG") for name in shown)
+
+
+def test_tables_have_captions_and_scopes(page: Page) -> None:
+    assert len(page.all("table")) == len(page.all("caption")) > 8
+    assert all(cell.get("scope") in ("col", "row") for cell in page.all("th"))
+    assert all(place.get("aria-label") for place in page.all("div") if "tabindex" in place)
+
+
+def test_labels_from_files_stay_text(folder: Path, page: Page) -> None:
+    assert "<script>alert('x')</script> a|b" in page.text
+    tables = (folder / "tables.md").read_text("utf-8")
+    assert "<script>" not in tables and "\\`c\\` \\[d\\](e)" in tables
+
+
+def test_the_page_says_how_each_figure_came(page: Page) -> None:
+    for part in ("erank-lite fidelity erank-tiny", "a51ed40c0d+", "Linux x86_64, A CPU, 2 cores",
+                 "2026-10-04", "0-fidelity.json", "llama-cpp-python 0.3.36"):  # fmt: skip
+        assert part in page.text
+    assert "was measured on tiny, not on ERank-4B, ERank-14B or ERank-32B" in page.text
+    assert "50 queries, which are few" in page.text
+    assert "not committed" in page.text
+
+
+def test_all_records_of_a_kind_are_shown(page: Page) -> None:
+    for part in ("tiny:BF16, full reasoning", "no reasoning", "p-MRR", "0.448", "document tokens"):
+        assert part in page.text
+    assert "250 ×" in page.text  # the bi-encoder beside ours
+
+
+def test_markdown_tables_are_whole_and_have_their_commands(folder: Path) -> None:
+    text = (folder / "tables.md").read_text("utf-8")
+    blocks = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
+    assert len(blocks) > 8
+    for block in blocks:
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in block}) == 1, block
+    assert text.count("```console\n$ erank-lite ") == len(blocks)
+
+
+def test_the_smallest_file_that_keeps_the_scores_is_taken() -> None:
+    floor = fidelity_run("tiny, 5", 10**9, floor=True, same=0.98)
+    found = one_choice(
+        floor,
+        fidelity_run("tiny:BF16", 10**9, same=0.99),
+        fidelity_run("tiny:Q8_0", 500, same=0.95),
+        fidelity_run("tiny:Q6_K", 400, same=0.89),
+        fidelity_run("tiny:Q4_K_M", 300, same=0.7),
+        fidelity_run("tiny:Q2_K", 200, same=0.4, change=-0.1, interval=[-0.2, -0.05]),
+    )
+    assert found.best is not None and found.best.short == "Q6_K"
+    assert found.smallest is not None and found.smallest.short == "Q4_K_M"
+    assert [(part.lead, part.file) for part in advice(found)] == [
+        ("Take ", "Q6_K"),
+        ("Short of memory? ", "Q4_K_M"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "keeps"),
+    [
+        ({}, "scores"),
+        ({"same": 0.85}, "ranking"),
+        ({"change": -0.019, "interval": [-0.03, -0.009]}, "scores"),
+        ({"change": -0.015, "interval": [-0.02, -0.011]}, "neither"),
+        ({"change": -0.021, "interval": [-0.08, 0.04]}, "neither"),
+        ({"failed": 0.02}, "neither"),
+    ],
+)
+def test_the_rule(changes: dict[str, Any], keeps: str) -> None:
+    (file,) = one_choice(fidelity_run("tiny:Q8_0", 500, **changes)).files
+    assert file.keeps == keeps
+
+
+def test_a_file_is_judged_by_its_worst_run() -> None:
+    good, bad = fidelity_run("tiny:Q8_0", 5), fidelity_run("tiny:Q8_0", 5, same=0.5)
+    (found,) = choices(records(fidelity(good), fidelity(bad)))
+    assert [file.keeps for file in found.files] == ["ranking"]
+    assert found.best is None and found.smallest is not None
+
+
+def test_without_a_file_that_keeps_anything_the_reference_stays() -> None:
+    found = one_choice(fidelity_run("tiny:Q2_K", 5, change=-0.2, interval=[-0.3, -0.1]))
+    assert [(part.lead, part.file) for part in advice(found)] == [("Stay with ", "BF16")]
+
+
+def test_a_server_and_a_larger_file_are_not_taken() -> None:
+    found = one_choice(fidelity_run("http://x:1", None), fidelity_run("tiny:F32", 2 * 10**9))
+    assert found.best is None and found.smallest is None
+
+
+def test_machines_get_the_largest_type_that_fits_and_is_needed() -> None:
+    free = lines([])
+    assert [line.memory for line in free] == 2 * [*MEMORIES]
+    for line in free:
+        for fit in filter(None, line.fits):
+            assert fit.size < line.memory * 2**30 and fit.documents > 0 and fit.keeps is None
+    assert free[4].fits[0] is not None and free[4].fits[0].type == "BF16"
+    measured = lines([one_choice(fidelity_run("tiny:Q6_K", 5), fidelity_run("tiny:Q8_0", 6))])
+    for line, before in zip(measured, free, strict=True):
+        for fit, other, model in zip(line.fits, before.fits, PUBLISHED.values(), strict=True):
+            assert (fit is None) == (other is None)
+            if fit is not None and other is not None:
+                assert fit.size == min(other.size, model.sizes["Q6_K"])
+    last = measured[4].fits[0]
+    assert last is not None and (last.type, last.keeps) == ("Q6_K", "scores")
+
+
+def test_a_model_of_erank_is_judged_by_its_own_measurement() -> None:
+    tiny = fidelity(fidelity_run("tiny:Q8_0", 5))
+    large = fidelity(fidelity_run("x/ERank-4B:Q4_K_M", 5), name="x/ERank-4B")
+    small, other, _ = lines(choices(records(tiny, large)))[4].fits
+    assert small is not None and (small.type, small.keeps) == ("Q4_K_M", "scores")
+    assert other is not None and other.type == "Q8_0"
+
+
+def written(folder: Path, name: str, data: Any) -> Path:
+    file = folder / name
+    file.write_text(data if isinstance(data, str) else json.dumps(data))
+    return file
+
+
+def test_records_are_read_from_files_and_folders(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.json", growth())
+    written(tmp_path, "old.json", {"machine": "x"})
+    written(tmp_path, "list.json", [1])
+    written(tmp_path, "half.json", '{"kind": "spe')
+    written(tmp_path, "notes.txt", "no JSON")
+    found = read_records([tmp_path, file])
+    assert [(one.name, one.kind) for one in found] == [("a.json", "growth")]
+
+
+def without(data: dict[str, Any], *path: str | int) -> dict[str, Any]:
+    data = copy.deepcopy(data)
+    inner: Any = data
+    for key in path[:-1]:
+        inner = inner[key]
+    del inner[path[-1]]
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ('{"kind": "spe', "no JSON: line 1"),
+        ("[" * 100_000, "no JSON"),
+        ([1], "no kind"),
+        ({"kind": "beauty"}, "no kind 'beauty', only quality, fidelity"),
+        (without(growth(), "axis"), "a.json (growth): the key axis is missing"),
+        (without(speed(), "ways", 1, "name"), "the key ways[1].name is missing"),
+        (without(quality(), "machine", "gpus"), "the key machine.gpus is missing"),
+        (quality(queries="many"), "queries must be a whole number, not 'many'"),
+        (quality(size=float("nan")), "size must be a number, not nan"),
+        (fidelity(fidelity_run("a", 1, interval=[0])), "runs[0].interval must hold 2 numbers"),
+        (
+            quality(measures={"reranked": {}, "hybrid": {"nan": {}}}),
+            "measures.hybrid: 'nan' is no alpha",
+        ),
+    ],
+)
+def test_what_is_no_record_is_refused_in_one_line(tmp_path: Path, data: Any, said: str) -> None:
+    file = written(tmp_path, "a.json", data)
+    with pytest.raises(InputError) as error:
+        read_records([file])
+    assert said in str(error.value) and str(file) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_to_report_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no file or folder .*gone"):
+        read_records([tmp_path / "gone"])
+    with pytest.raises(InputError, match="no record in"):
+        read_records([tmp_path])
+    with pytest.raises(InputError, match="no record"):
+        write_report([], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_that_fails_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    write_report(records(growth()), tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            write_report(records(speed()), tmp_path)
+    assert before == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+
+def test_a_new_report_replaces_the_old_and_leaves_other_files(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    own = written(tmp_path, "own.png", "mine")
+    write_report(records(growth()), tmp_path)
+    write_report(records(speed()), tmp_path)
+    found = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert found == {"own.png", "report.html", "tables.md", "speed.png", "records/0-speed.json"}
+    assert own.read_text() == "mine"
+
+
+def test_the_same_records_give_the_same_report(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    for name in ("a", "b"):
+        write_report(records(speed(), speed()), tmp_path / name)
+    files = sorted(file.relative_to(tmp_path / "a") for file in (tmp_path / "a").rglob("*.*"))
+    assert len(files) == 6
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_the_command_tells_where_the_page_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    file = written(tmp_path, "a.json", growth())
+    report_command([file], tmp_path / "new" / "out")
+    said = capsys.readouterr()
+    assert said.out == "" and str(tmp_path / "new" / "out" / "report.html") in said.err
+    with pytest.raises(InputError, match="cannot be written to"):
+        report_command([file], file)
+
+
+def test_without_matplotlib_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("erank_lite.benchmarks.report.")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ModelError, match=r"pip install 'erank-lite\[eval\]'"):
+        write_report(records(growth()), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
