@@ -102,7 +102,7 @@ class Suite:
                     progress=progress(spec.label),
                 )
         if self.speed:
-            self._speed(out / RECORDS, say)
+            self._speed(out / RECORDS, command, say)
         return write_report(read_records([out / RECORDS]), out / "report")
 
     def reference(self) -> ModelSpec:
@@ -135,13 +135,18 @@ class Suite:
             )
         return replace(ModelSpec.parse(str(file)), label=f"{self.model}:{kind}")
 
-    def _speed(self, records: Path, say: Callable[[str], None]) -> None:
+    def _speed(self, records: Path, command: str, say: Callable[[str], None]) -> None:
+        from erank_lite.benchmarks.speed import Settings as SpeedSettings
         from erank_lite.benchmarks.speed import small
 
         plain = next((kind for kind in self.types if "+" not in kind), "Q8_0")
         say(f"speed of {self.model}:{plain}, and of its peers that are here")
         try:
-            found: list[Record] = small(f"{self.model}:{plain}", records)
+            found: list[Record] = small(
+                f"{self.model}:{plain}",
+                records,
+                settings=SpeedSettings(repeat=1, say=say, command=command),
+            )
         except ModelError as error:
             say(f"speed was not measured: {error}")
             return

@@ -1,0 +1,95 @@
+"""What the machine computes and brings from memory, measured on the spot, with as many threads.
+
+- `matmul_gflops`: a product of two float32 matrices by numpy's BLAS.
+- `model_gflops`: llama.cpp reading one prompt of a micro-batch with this file: what its kernels for
+  this type reach, whose integer instructions may be faster than float32's.
+- `gigabytes_per_second`: each thread reads an array of its own over and over, all together much
+  larger than the caches (an OR over 64-bit integers, which computes next to nothing).
+
+The best of some repetitions counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from erank_lite.benchmarks.speed.ceiling import Costs
+from erank_lite.benchmarks.speed.job import Job, Outcome
+from erank_lite.benchmarks.speed.memory import peak_memory
+from erank_lite.benchmarks.speed.work import Work
+from erank_lite.errors import ModelError
+from erank_lite.gguf_file import GGUFFile
+from erank_lite.hardware import memory
+from erank_lite.planning import MICRO_BATCH
+
+_MATRIX = 2048
+_BYTES = 1 << 30
+_REPEAT = 5
+_ENOUGH = 5.0  # seconds after which nothing is repeated
+
+
+def run(job: Job) -> Outcome:
+    """Measure the rates; `job.path` is the GGUF file."""
+    beside = {
+        "matmul_gflops": matmul(),
+        "model_gflops": model(Path(job.path), job.threads, job.ordinary[0]),
+        "gigabytes_per_second": bandwidth(job.threads),
+    }
+    return Outcome("rates of this machine", peak_memory=peak_memory(), beside=beside)
+
+
+def best(act: Callable[[], object]) -> float:
+    """Return the least seconds that `act` takes, of a few times."""
+    least, begun = float("inf"), time.perf_counter()
+    for _ in range(_REPEAT):
+        start = time.perf_counter()
+        act()
+        least = min(least, time.perf_counter() - start)
+        if time.perf_counter() - begun > _ENOUGH:
+            break
+    return least
+
+
+def matmul(size: int = _MATRIX) -> float:
+    """Return the GFLOPS of a product of float32 matrices; its threads are the BLAS's own."""
+    draw = np.random.default_rng(0)
+    a, b = (draw.random((size, size), np.float32) for _ in range(2))
+    return 2 * size**3 / best(lambda: a @ b) / 1e9
+
+
+def bandwidth(threads: int, size: int = _BYTES) -> float:
+    """Return the gigabytes (1e9 bytes) per second that so many threads read together."""
+    each = min(size, memory()[1] // 4) // threads // 8
+    with ThreadPoolExecutor(threads) as pool:
+        # Made by the threads that read: memory lies near the processor that first touches it.
+        parts = list(pool.map(lambda _: np.ones(each, np.int64), range(threads)))
+        seconds = best(lambda: list(pool.map(np.bitwise_or.reduce, parts)))
+    return each * 8 * threads / seconds / 1e9
+
+
+def model(path: Path, threads: int, token: int) -> float:
+    """Return the GFLOPS of llama.cpp, reading one prompt of a micro-batch on the processor."""
+    from erank_lite.engines._amx import amx_is_broken
+    from erank_lite.engines._llama import Batch, Context, Model
+
+    gguf = GGUFFile.read(path)
+    count = min(MICRO_BATCH, int(gguf.hparam("context_length", 0)) or MICRO_BATCH)
+    loaded = Model(path, 0, None, None, repack=not amx_is_broken())
+    context = Context(loaded, 1, count, count, count, threads, "f16", False)
+    rows = Batch([token] * count, list(range(count)), [0] * count, [0] * (count - 1) + [1])
+
+    def read() -> None:
+        context.remove(0)
+        if code := context.decode(rows):
+            raise ModelError(f"llama_decode returned {code} for a prompt of {count} tokens")
+
+    seconds = best(read)
+    context.close()
+    loaded.close()
+    work = Work(documents=1, shared=0, own=count, tokens=1, sequences=1)
+    return Costs.of(gguf).reading(work) / seconds / 1e9
