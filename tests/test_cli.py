@@ -30,9 +30,11 @@ CATS = [
 ]
 
 
-def run(*args: str | Path, stdin: bytes = b"", **more: Any) -> subprocess.CompletedProcess[bytes]:
+def run(
+    *args: str | Path, stdin: bytes = b"", time_limit: float = 100, **more: Any
+) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [*COMMAND, *map(str, args)], input=stdin, capture_output=True, timeout=100, **more
+        [*COMMAND, *map(str, args)], input=stdin, capture_output=True, timeout=time_limit, **more
     )
 
 
@@ -76,7 +78,8 @@ def ask(tiny_gguf: Path) -> list[str]:
 @pytest.mark.parametrize(
     "args",
     [["--help"], ["rerank", "--help"], ["inspect", "--help"], ["convert", "gguf", "--help"],
-     ["cache", "list", "--help"]],
+     ["cache", "list", "--help"], ["eval", "--help"], ["compare", "--help"],
+     ["benchmark", "--help"], ["report", "--help"]],
 )  # fmt: skip
 def test_help_loads_nothing_heavy(args: list[str]):
     done = run(*args)
