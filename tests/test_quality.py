@@ -124,6 +124,23 @@ def test_a_name_of_ir_datasets(tmp_path: Path) -> None:
     assert measured({"q1": ["d3", "d1"], "q2": ["d2"]}, found, 100)["RR"] == 0.25
 
 
+def test_a_download_of_ir_datasets_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    ir_datasets = pytest.importorskip("ir_datasets")
+
+    def fail(*_: object) -> None:
+        raise ConnectionError("no route to the host")
+
+    name = "erank-lite-test/unreachable"
+
+    class Unreachable:
+        has_docs = has_queries = has_qrels = lambda _: True
+        qrels_iter = fail
+
+    monkeypatch.setitem(ir_datasets.registry._registered, name, Unreachable())
+    with pytest.raises(InputError, match=r"cannot bring .*unreachable: no route to the host"):
+        open_collections(name)
+
+
 @pytest.mark.parametrize(
     ("file", "text", "says"),
     [

@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -177,24 +178,39 @@ def _ir_datasets(name: str) -> Collection:
     if not (found.has_docs() and found.has_queries() and found.has_qrels()):
         raise InputError(f"{name} has no documents, queries and judgements of its own: name a part")
     judged: dict[str, dict[str, int]] = {}
-    for row in found.qrels_iter():
-        judged.setdefault(row.query_id, {})[row.doc_id] = int(row.relevance)
-    queries = {q.query_id: q.default_text() for q in found.queries_iter() if q.query_id in judged}
+    with _reading(name):
+        for row in found.qrels_iter():
+            judged.setdefault(row.query_id, {})[row.doc_id] = int(row.relevance)
+        queries = {
+            q.query_id: q.default_text() for q in found.queries_iter() if q.query_id in judged
+        }
 
     def read() -> Texts:
-        for document in found.docs_iter():
-            title = getattr(document, "title", None)
-            text = getattr(document, "text", None)
-            yield (
-                document.doc_id,
-                document.default_text() if text is None else _titled(title, text),
-            )
+        with _reading(name):
+            for document in found.docs_iter():
+                title, text = getattr(document, "title", None), getattr(document, "text", None)
+                whole = document.default_text() if text is None else _titled(title, text)
+                yield document.doc_id, whole
 
     deep = "trec-dl" in name
     collection = _collection(
         name, "trec-dl" if deep else "beir", queries, read, judged, {}, Path(name)
     )
     return Collection(**vars(collection) | {"relevant": _DL_RELEVANT if deep else 1})
+
+
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Say in one line what keeps ir_datasets from downloading or reading."""
+    try:
+        yield
+    # It reads a hundred collections by as many libraries: there is nothing narrower.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(
+            f"ir_datasets cannot bring {name}: {reason}; its page on ir-datasets.com says what to "
+            "download by hand"
+        ) from None
 
 
 def _collection(

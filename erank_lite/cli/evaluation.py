@@ -114,7 +114,7 @@ def job_progress(name: str) -> Iterator[Progress]:
                 if now - told >= _EVERY and done > first:
                     told = now
                     left = (total - done) * (now - begun) / (done - first)
-                    say(f"{name}: {done} of {total} documents, about {left / 60:.0f} minutes left")
+                    say(f"{name}: {done} of {total} documents, about {left / 60:.0f} min left")
                 return
             if bars is None:
                 stack.pop_all().close()  # one display at a time
