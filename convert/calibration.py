@@ -132,6 +132,15 @@ class OwnText:
         """Tokens of all prompts."""
         return sum(len(p.ids) for p in self.prompts)
 
+    @property
+    def folder(self) -> Path:
+        """Where in the user's cache the completions are, and what is made of them."""
+        group, state, _ = identity(self.source.path)
+        key = hashlib.sha256(f"{state} {_TYPE} {self._limit}".encode())
+        for prompt in self.prompts:
+            key.update(array("I", [len(prompt.ids), *prompt.ids]).tobytes())
+        return cache_folder() / "calibration" / group / key.hexdigest()[:16]
+
     def samples(
         self,
         engine: Engine | None = None,
@@ -165,7 +174,7 @@ class OwnText:
         self, calibrating: Callable[[float], None], progress: Progress
     ) -> dict[int, tuple[int, ...]]:
         """Return all completions: those in the cache, and the missing ones, which go there."""
-        file = self._file()
+        file = self.folder / "completions.jsonl"
         with exclusive(file):
             written = _read_completions(file)
             missing = [i for i in range(len(self.prompts)) if i not in written]
@@ -179,13 +188,6 @@ class OwnText:
                     written[index] = ids
                     _append(stream, index, ids)
         return written
-
-    def _file(self) -> Path:
-        group, state, _ = identity(self.source.path)
-        key = hashlib.sha256(f"{state} {_TYPE} {self._limit}".encode())
-        for prompt in self.prompts:
-            key.update(array("I", [len(prompt.ids), *prompt.ids]).tobytes())
-        return cache_folder() / "calibration" / group / key.hexdigest()[:16] / "completions.jsonl"
 
     def _write(
         self,

@@ -29,6 +29,7 @@ from erank_lite.convert.source import open_source
 from erank_lite.convert.tensor_data import converted, nbytes
 from erank_lite.convert.verify import check_tokenizer, check_whole
 from erank_lite.convert.vocabulary import Vocabulary
+from erank_lite.convert.weighing import MatrixSource, Weighing
 from erank_lite.errors import InputError, ModelError
 from erank_lite.gguf_file import GGUFFile
 from erank_lite.hardware import usable_cores
@@ -40,11 +41,12 @@ QUANTIZED = (
     "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0", "IQ4_NL",
     "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S", "IQ3_M", "IQ3_S", "Q2_K",
 )  # fmt: skip
-# These cannot be made without an importance matrix; llama.cpp says so itself.
+# These can be made only with an importance matrix; llama.cpp says so itself.
 NEED_MATRIX = (
     "IQ3_XS", "IQ3_XXS", "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S",
 )  # fmt: skip
 TYPES = (*DIRECT, *QUANTIZED, *NEED_MATRIX)
+_SMALLER = "Q4_K_M"
 _ALIGNMENT = gguf.GGUF_DEFAULT_ALIGNMENT
 
 
@@ -56,9 +58,8 @@ def check_type(kind: str) -> str:
     """
     name = kind.upper().replace("-", "_")
     if name not in TYPES:
-        usual = (*DIRECT, *QUANTIZED)
-        close = difflib.get_close_matches(name, usual, 3)
-        known = f"did you mean {' or '.join(close)}?" if close else f"types are: {', '.join(usual)}"
+        close = difflib.get_close_matches(name, (*DIRECT, *QUANTIZED), 3)
+        known = f"did you mean {' or '.join(close)}?" if close else f"types are: {', '.join(TYPES)}"
         raise InputError(f"there is no GGUF type {kind!r}; {known}")
     return name
 
@@ -71,7 +72,9 @@ def convert_gguf(
     force: bool = False,
     threads: int | None = None,
     writes_prose: bool = True,
+    imatrix: MatrixSource | None = None,
     announce: Callable[[Needs], None] = lambda needs: None,
+    calibrating: Callable[[float], None] = lambda seconds: None,
     progress: Progress = lambda stage, done, total: None,
 ) -> None:
     """Convert the checkpoint in the folder `source` to the GGUF file `out`.
@@ -84,23 +87,38 @@ def convert_gguf(
         threads: None means the physical cores that this process may use.
         writes_prose: the model predicts ordinary text, as all do but those that were trained for
             answers alone; its predictions are then part of the check.
-        announce: called once, with what the conversion takes, before it starts.
+        imatrix: an importance matrix to quantize with: a file that this package or llama-imatrix
+            wrote; "auto", to collect one over ERank's prompts with the model's own reasoning
+            (`calibration.OwnText`), which is kept in the user's cache; or token ids to collect one
+            over. None quantizes without one, which `NEED_MATRIX` forbid.
+        announce: called once, with what the conversion takes, calibration apart, before it starts.
+        calibrating: called with the seconds that writing the model's own text still takes, once
+            that can be told; not where it was written before.
         progress: called as it goes on.
 
     Raises:
         InputError: an option, or the place of the output, cannot be used.
-        ModelError: the checkpoint cannot be converted, the disk is full, or the result does not
-            pass its check.
+        ModelError: the checkpoint cannot be converted, the matrix is of another model, the disk is
+            full, or the result does not pass its check.
     """
     kind = check_type(kind)
+    if imatrix is not None and kind in DIRECT:
+        raise InputError(
+            f"an importance matrix has no effect on {kind}, which keeps every number near its "
+            f"own: leave it out, or choose a smaller type such as {_SMALLER}"
+        )
     if out.is_symlink():
         out = out.resolve()  # the file that it names is made, and the link stays
     _check_place(out, force)
     checkpoint, architecture = open_source(source)
     vocabulary = Vocabulary(checkpoint, architecture.tensors[0].shape[0])
+    weighing = None
+    if imatrix is not None:
+        weighing = Weighing(imatrix, checkpoint, architecture, calibrating)
     conversion = _Conversion(
-        checkpoint, architecture, vocabulary, kind, threads or usable_cores(), writes_prose
-    )
+        checkpoint, architecture, vocabulary, kind, threads or usable_cores(), writes_prose,
+        weighing,
+    )  # fmt: skip
     try:
         with _claimed(out) as (first, second):
             conversion.run(first, second, announce, progress)
@@ -123,9 +141,11 @@ class _Conversion:
         kind: str,
         threads: int,
         writes_prose: bool,
+        weighing: Weighing | None,
     ) -> None:
         self.checkpoint, self.architecture, self.vocabulary = checkpoint, architecture, vocabulary
         self.kind, self.threads, self.writes_prose = kind, threads, writes_prose
+        self.weighing = weighing
         self.quantizes = kind not in DIRECT
         matrices = {
             checkpoint.tensors[t.source].dtype for t in architecture.tensors if len(t.shape) > 1
@@ -152,6 +172,8 @@ class _Conversion:
                 "choose a smaller type or another disk"
             )
         announce(needs)
+        if self.weighing is not None:
+            self.weighing.prepare(progress)
         self._write_tensors(first, start, progress)
         result = first
         if self.quantizes:
@@ -214,7 +236,7 @@ class _Conversion:
         check_tokenizer(first, self.vocabulary.tokenizer)
         quantized_to = None
         if self.quantizes:
-            planned = planned_size(first, self.kind)
+            planned = planned_size(first, self.kind, self.weighing is not None)
             kind = _main_type(self.kind)
             quantized_to = (kind, start + planned + _ALIGNMENT * len(tensors))
         stored = self.checkpoint.tensors
@@ -250,28 +272,35 @@ class _Conversion:
             file.truncate(_padded(file.tell()))
 
     def _quantize(self, first: Path, second: Path, progress: Progress) -> None:
-        sizes = {t.name: t.size for t in GGUFFile.read(first).tensors}
-        total = sum(sizes.values())
-        done = current = 0
-        progress("quantizing", 0, total)
-        try:
-            with contextlib.closing(quantize(first, second, self.kind, self.threads)) as names:
+        with contextlib.ExitStack() as stack:
+            matrix = None
+            if self.weighing is not None:
+                matrix = stack.enter_context(self.weighing.file(first, self.threads, progress))
+            sizes = {t.name: t.size for t in GGUFFile.read(first).tensors}
+            total = sum(sizes.values())
+            done = current = 0
+            progress("quantizing", 0, total)
+            names = quantize(first, second, self.kind, self.threads, matrix)
+            stack.enter_context(contextlib.closing(names))
+            try:
                 for name in names:
                     done, current = done + current, sizes[name]
                     progress("quantizing", done, total)
-        except ModelError:
-            if shutil.disk_usage(second.parent).free < ALMOST_NONE:
-                raise disk_full(second) from None
-            raise
-        progress("quantizing", total, total)
+            except ModelError:
+                if shutil.disk_usage(second.parent).free < ALMOST_NONE:
+                    raise disk_full(second) from None
+                raise
+            progress("quantizing", total, total)
 
 
 def _main_type(kind: str) -> GGMLQuantizationType:
     """Return the type of most tensors in a file of type `kind`, near enough to time it."""
     name = kind.removesuffix("_M").removesuffix("_L").removesuffix("_S")
-    for candidate in (kind, name, f"{name}_S"):
-        if candidate in GGMLQuantizationType.__members__:
-            return GGMLQuantizationType[candidate]
+    # Without a matrix llama.cpp's kernels of the smallest types end the process.
+    if not name.startswith(("IQ1", "IQ2")):
+        for candidate in (kind, name, f"{name}_S"):
+            if candidate in GGMLQuantizationType.__members__:
+                return GGMLQuantizationType[candidate]
     return GGMLQuantizationType.IQ3_S  # IQ3_XS is made of IQ3_S and IQ3_XXS
 
 

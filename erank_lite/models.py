@@ -7,6 +7,7 @@ asking the network:
     hub/models--OWNER--NAME/snapshots/COMMIT/…      the repository's files
     gguf/OWNER--NAME/COMMIT/NAME-TYPE.gguf          what was converted
     calibration/OWNER--NAME/KEY/completions.jsonl   what a model wrote for its quantization
+    calibration/OWNER--NAME/KEY/imatrix.gguf        how much each of its weights matters there
 
 erank-tiny is the small model that is part of this package (see its README.md).
 """
@@ -466,9 +467,10 @@ def cached() -> list[CachedFile]:
                 done = file.suffix == ".gguf"
                 what = file.stem.rpartition("-")[2] if done else "unfinished conversion"
                 entries.append(CachedFile(name, what, file.stat().st_size, file))
-    for file in sorted(root.glob("calibration/*/*/*.jsonl")):
-        name = file.parent.parent.name.replace("--", "/", 1)
-        entries.append(CachedFile(name, "calibration text", file.stat().st_size, file))
+    for pattern, what in (("*.jsonl", "calibration text"), ("imatrix.gguf", "importance matrix")):
+        for file in sorted(root.glob(f"calibration/*/*/{pattern}")):
+            name = file.parent.parent.name.replace("--", "/", 1)
+            entries.append(CachedFile(name, what, file.stat().st_size, file))
     return entries
 
 

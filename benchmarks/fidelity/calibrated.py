@@ -29,7 +29,7 @@ def texts(folder: Path) -> dict[str, list[Sequence[int]]]:
     """Return the samples of both calibrations, as token ids."""
     checkpoint, _ = open_source(folder)
     triples = read_triples(DEFAULT)
-    own = list(OwnText(checkpoint, triples).samples())
+    own: list[Sequence[int]] = [*OwnText(checkpoint, triples).samples()]
     running = checkpoint.tokenizer().encode("\n\n".join(t.document for t in triples)).ids
     wanted = sum(map(len, own))
     running = (running * (wanted // len(running) + 1))[:wanted]

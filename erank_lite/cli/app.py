@@ -305,9 +305,19 @@ def gguf(
         typer.Option(
             "--type",
             help="F32, F16, BF16, Q8_0, or one of llama.cpp's smaller types such as Q6_K, Q5_K_M, "
-            "Q4_K_M, IQ4_XS, Q3_K_M, Q2_K.",
+            "Q4_K_M, IQ4_XS, Q3_K_M, Q2_K; IQ3_XS, Q2_K_S, IQ2_M and smaller need --imatrix.",
         ),
     ] = "Q4_K_M",
+    imatrix: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="auto|FILE",
+            help="Quantize by how much each weight matters: auto measures it while the model reads "
+            "ERank's prompts with its own reasoning (both kept for the next type); FILE is "
+            "what this or llama-imatrix wrote.",
+            show_default="all weights alike",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
     threads: Annotated[
         Optional[int],  # noqa: UP045
@@ -318,7 +328,7 @@ def gguf(
     from erank_lite.cli.convert import run
 
     with output():
-        run(source, out, kind, force, threads)
+        run(source, out, kind, imatrix, force, threads)
 
 
 @convert.command(epilog=EXIT_CODES)

@@ -26,8 +26,10 @@ from erank_lite.models import PACKAGED, checkpoint_folder
 from erank_lite.types import Progress as Report
 
 
-def run(source: str, out: Path, kind: str, force: bool, threads: int | None) -> None:
-    """Convert `source` to the GGUF file `out`.
+def run(
+    source: str, out: Path, kind: str, imatrix: str | None, force: bool, threads: int | None
+) -> None:
+    """Convert `source` to the GGUF file `out`; `imatrix` is a file's name, or auto.
 
     Raises:
         ErankLiteError: it cannot be done.
@@ -38,7 +40,8 @@ def run(source: str, out: Path, kind: str, force: bool, threads: int | None) -> 
     with _conversion(source) as (folder, progress):
         convert_gguf(
             folder, out, kind, force=force, threads=threads, writes_prose=source != PACKAGED,
-            announce=_announce("file"), progress=progress,
+            imatrix=imatrix, announce=_announce("file"), calibrating=_calibrating,
+            progress=progress,
         )  # fmt: skip
     typer.echo(f"{printable(str(out))}  {amount(out.stat().st_size)}", err=True)
 
