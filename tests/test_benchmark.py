@@ -47,16 +47,14 @@ def test_fidelity_quality_and_the_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_with_speed_and_an_importance_matrix(tmp_path: Path) -> None:
+def test_with_speed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run(
-        "benchmark", beir(tmp_path / "animals"), "--types", "Q4_K_M,Q4_K_M+imatrix",
-        "--depth", "3", "--out", out, time_limit=1500,
+        "benchmark", beir(tmp_path / "animals"), "--types", "Q4_K_M", "--depth", "3", "--out", out,
+        time_limit=1500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     found = records(out)
-    names = [r["name"] for r in found["fidelity"][0]["runs"]]
-    assert names[-2:] == ["erank-tiny:Q4_K_M", "erank-tiny:Q4_K_M+imatrix"]
     (speed,) = found["speed"]
     assert {"erank-lite", "loop"} <= {way["name"] for way in speed["ways"]}
     assert {r["axis"] for r in found["growth"]} == {
