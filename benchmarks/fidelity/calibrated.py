@@ -6,7 +6,8 @@
 each followed by the model's own reasoning and answer. "generic" is calibrated on running text: the
 documents of the same set, without prompts or answers, joined and cut into as many samples of as
 many tokens. Everything else is the same. OUT gets NAME-TYPE+own.gguf and NAME-TYPE+generic.gguf of
-each type, and with --gptq the folders NAME-GPTQ+own and NAME-GPTQ+generic (4 bits, groups of 128);
+each type, the two importance matrices, and with --gptq the folders NAME-GPTQ+own and
+NAME-GPTQ+generic (4 bits, groups of 128);
 `erank-lite compare` takes them from there.
 """
 
@@ -17,12 +18,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from erank_lite.convert.activations import collect
 from erank_lite.convert.calibration import DEFAULT, OwnText, read_triples
 from erank_lite.convert.source import open_source
 from erank_lite.convert.to_gguf import convert_gguf
 from erank_lite.convert.to_gptq import convert_gptq
 from erank_lite.errors import ErankLiteError
-from erank_lite.models import PACKAGED, checkpoint_folder
+from erank_lite.hardware import usable_cores
+from erank_lite.models import PACKAGED, checkpoint_folder, model_file
 
 
 def texts(folder: Path) -> dict[str, list[Sequence[int]]]:
@@ -56,6 +59,10 @@ def main() -> None:
         name = Path(arguments.model).name
         arguments.out.mkdir(parents=True, exist_ok=True)
         for which, samples in texts(folder).items():
+            matrix = arguments.out / f"{name}+{which}.imatrix.gguf"
+            if arguments.types:
+                whole = model_file(f"{arguments.model}:BF16")
+                collect(whole, samples, threads=usable_cores()).write(matrix)
             for kind in arguments.types:
                 convert_gguf(
                     folder,
@@ -63,7 +70,7 @@ def main() -> None:
                     kind,
                     force=True,
                     writes_prose=arguments.model != PACKAGED,
-                    imatrix=samples,
+                    imatrix=matrix,
                 )
             if arguments.gptq:
                 place = arguments.out / f"{name}-GPTQ+{which}"
