@@ -29,7 +29,7 @@ class Journal:
         """Read what is there; see `opened`."""
         self._begun = 0.0
         self._file = folder / _ROWS
-        self.folder = folder
+        self.key = folder.name.rpartition("-")[2]
         self.rows: dict[tuple[str, str], Row] = {}
         self._sessions = 0
         self._end = 0

@@ -88,11 +88,11 @@ def commit() -> str:
     try:
         # A copy installed below somebody's repository is not that repository's.
         if git("ls-files", "--error-unmatch", "record.py") != "record.py":
-            return __version__
+            return f"{__version__}, installed"
         changed = git("status", "--porcelain", "--untracked-files=no", ":/")
         return git("rev-parse", "--short=10", "HEAD") + "+" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
-        return __version__
+        return f"{__version__}, installed"
 
 
 def write_json(path: Path, value: Any) -> None:

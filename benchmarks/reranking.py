@@ -67,8 +67,8 @@ class Job:
         missing = sorted(wanted - texts.keys())
         if missing:
             raise InputError(
-                f"{collection.name} has no document {missing[0]!r}, nor {len(missing) - 1} others "
-                "that the first stage names: is it a run of another collection?"
+                f"{collection.name} has no document {missing[0]!r}, which the first stage names "
+                f"({len(missing)} such in all): is it a run of another collection?"
             )
         return cls(collection, candidates, texts, settings)
 
@@ -101,6 +101,7 @@ class Outcome:
         ran: what computed them.
         size: bytes of the weights; None for a server's.
         rate: documents per second; None where it was not timed.
+        key: a hash of all that matters to the results.
     """
 
     label: str
@@ -108,7 +109,7 @@ class Outcome:
     ran: str
     size: int | None
     rate: float | None
-    folder: Path
+    key: str
 
     def ranking(self) -> dict[str, list[Row]]:
         """Return each query's documents best first, as `Reranker.rerank` orders them."""
@@ -147,13 +148,20 @@ def rerank(
         if len(journal.rows) < job.size:
             if journal.rows:
                 say(f"{spec.label}: {len(journal.rows)} of {job.size} documents were kept before")
-            _go_on(spec, job, journal, progress)
+            try:
+                _go_on(spec, job, journal, progress)
+            except KeyboardInterrupt:
+                say(
+                    f"interrupted: {len(journal.rows)} of {job.size} documents are kept, and the "
+                    "same command goes on from there"
+                )
+                raise
         rows = {
             query: [journal.rows[query, name] for name, _ in documents]
             for query, documents in job.candidates.items()
         }
         ran = next((row["engine"] for d in rows.values() for row in d), weights.engine)
-        return Outcome(spec.label, rows, ran, weights.size, journal.rate, journal.folder)
+        return Outcome(spec.label, rows, ran, weights.size, journal.rate, journal.key)
 
 
 def facts(spec: ModelSpec, weights: Weights, job: Job) -> dict[str, Any]:

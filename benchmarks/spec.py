@@ -13,6 +13,7 @@ from erank_lite.engines import is_address
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
 from erank_lite.loading import load, resolve
+from erank_lite.models import is_a
 from erank_lite.types import Progress
 
 _OPTION = re.compile(r",\s*([a-z_]+)=([^,]*)\Z")
@@ -49,6 +50,8 @@ class ModelSpec:
         named: dict[str, Any] = {}
         model = text.strip()
         while found := _OPTION.search(model):
+            if found[1] in named:
+                raise InputError(f"{text!r} names {found[1]} twice")
             named[found[1]] = _value(found[2].strip())
             model = model[: found.start()]
         if not model:
@@ -123,8 +126,12 @@ class Weights:
 
 
 def _label(model: str) -> str:
-    """Return the name; a path is cut to its last part, a hub's name is not."""
-    return Path(model).name if Path(model).is_absolute() or model.startswith(".") else model
+    """Return the name; what lies here is called by the last part of its path."""
+    path, colon, kind = model.rpartition(":")
+    for place, rest in ((model, ""), (path, colon + kind)):
+        if place and is_a(Path.exists, place):
+            return Path(place).name + rest
+    return model
 
 
 def _value(text: str) -> Any:
@@ -135,4 +142,4 @@ def _value(text: str) -> Any:
             return kind(text)
         except ValueError:
             continue
-    return Path(text) if "/" in text else text
+    return text

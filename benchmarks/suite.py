@@ -69,6 +69,14 @@ class Suite:
             InputError: something that was given cannot be used.
             ModelError: a model cannot, or an extra is missing.
         """
+        before, colon, _ = self.model.rpartition(":")
+        if colon or "," in self.model:
+            raise InputError(
+                f"{self.model!r} names more than a checkpoint: give {before or 'its name'} alone; "
+                "types go to --types"
+            )
+        if not self.types and not self.others:
+            raise InputError("there is nothing to compare: name types, or another model")
         reference = self.reference()
         say(f"the reference is {reference.label}")
         reference.bring(progress(reference.label))
@@ -140,6 +148,10 @@ class Suite:
         from erank_lite.benchmarks.speed import small
 
         plain = next((kind for kind in self.types if "+" not in kind), "Q8_0")
+        file = records / "speed.json"
+        if file.is_file():
+            say(f"speed was measured before: remove {file} to measure it anew")
+            return
         say(f"speed of {self.model}:{plain}, and of its peers that are here")
         try:
             found: list[Record] = small(

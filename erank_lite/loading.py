@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from erank_lite.checkpoint import CheckpointFolder
 from erank_lite.choosing import Choice, Facts, Offer, choose
@@ -61,7 +60,8 @@ def load(
         InputError: a name or an option cannot.
     """
     name, place = resolve(model, engine, options, progress)
-    return engine_class(name)(place, **(options or {}))  # type: ignore[call-arg]
+    loaded = engine_class(name)
+    return loaded(place, **_checked_options(name, loaded, options or {}))  # type: ignore[call-arg]
 
 
 def resolve(
@@ -79,19 +79,55 @@ def resolve(
     choice = choose(offer(model), this_machine(), engine)
     for line in (*choice.reasons, *choice.refused):
         _log.info("%s", line)
-    _check_options(choice.engine, engine_class(choice.engine), options or {})
+    _checked_options(choice.engine, engine_class(choice.engine), options or {})
     return choice.engine, _place(model, choice, progress)
 
 
-def _check_options(name: str, engine: type[Engine], options: Mapping[str, Any]) -> None:
-    """Refuse an option that an engine does not have, before a model is downloaded or converted."""
-    makers = [vars(c)["__init__"] for c in engine.__mro__[:-1] if "__init__" in vars(c)]
-    known = {p for maker in makers for p in inspect.signature(maker).parameters}
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise InputError(
-            f"the {name} engine has no option {unknown[0]}: leave it out, or name another engine"
-        )
+def _checked_options(name: str, engine: type[Engine], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options as the engine takes them, before a model is downloaded or converted.
+
+    Raises:
+        InputError: it does not have one, or one is of the wrong kind.
+    """
+    known: dict[str, Any] = {}
+    for maker in (vars(c)["__init__"] for c in engine.__mro__[:-1] if "__init__" in vars(c)):
+        known = get_type_hints(maker) | known
+    checked = {}
+    for option, value in options.items():
+        if option not in known or option in _PLACES:
+            raise InputError(
+                f"the {name} engine has no option {option}: leave it out, or name another engine"
+            )
+        kinds = get_args(known[option]) or (known[option],)
+        checked[option] = Path(value) if Path in kinds and isinstance(value, str) else value
+        if not any(_is_of(checked[option], kind) for kind in kinds):
+            words = " or ".join(_KINDS[k] for k in map(_plain, kinds) if k in _KINDS)
+            raise InputError(f"{option} must be {words}, not {str(value)[:40]!r}")
+    return checked
+
+
+_PLACES = ("path", "url", "return")  # given by the model's name, or no option at all
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    Path: "a path",
+    Sequence: "a list of numbers",
+}
+
+
+def _plain(kind: Any) -> Any:
+    return get_origin(kind) or kind
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    plain = _plain(kind)
+    if plain is Sequence:
+        return isinstance(value, list | tuple) and all(_is_of(v, get_args(kind)[0]) for v in value)
+    if plain is float:
+        return type(value) in (int, float)
+    return type(value) is plain if plain in (bool, int) else isinstance(value, plain)
 
 
 def this_machine() -> Hardware:

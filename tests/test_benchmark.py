@@ -69,6 +69,9 @@ def test_with_speed(tmp_path: Path) -> None:
         (["--types", "Q9_9"], "there is no GGUF type 'Q9_9'"),
         (["--types", "Q8_0+magic"], "is no type"),
         (["--types", "Q8_0", "--model", "nowhere"], "nowhere"),
+        (["--types", "Q8_0", "--model", "erank-tiny:Q8_0"], "types go to --types"),
+        (["--types", "Q8_0", "--model", "erank-tiny,sequences=2"], "more than a checkpoint"),
+        (["--types", ""], "nothing to compare"),
         (["--types", "Q8_0", "--other", "nowhere.gguf"], "nowhere.gguf"),
     ],
 )

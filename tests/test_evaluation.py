@@ -41,7 +41,7 @@ def kept(out: Path) -> list[dict[str, object]]:
 
 
 def the_run(out: Path, kind: str = ".trec") -> bytes:
-    (file,) = (f for f in out.glob("runs/*/*") if f.name.count(".") == kind.count("."))
+    (file,) = (f for f in out.glob("runs/*/*.trec") if ("hybrid" in f.name) == ("hybrid" in kind))
     return file.read_bytes()
 
 
@@ -86,7 +86,8 @@ def test_the_first_stage_may_be_a_run(tiny_gguf: Path, many: Path, tmp_path: Pat
     }  # fmt: skip
     run_file.write_text("q1 Q0 nowhere 1 9.5 t\n")
     done = run(*command(tiny_gguf, many, tmp_path / "out2", "--first-stage", str(run_file)))
-    assert "has no document 'nowhere'" in is_a_clear_line(done)
+    assert done.returncode == 1
+    assert b"has no document 'nowhere'" in done.stderr.splitlines()[-1]
 
 
 def test_followir_gets_p_mrr(tiny_gguf: Path, tmp_path: Path) -> None:
@@ -106,6 +107,41 @@ def test_another_setting_is_another_job(tiny_gguf: Path, many: Path, tmp_path: P
     for more in (["--depth", "3"], ["--depth", "3", "--instruction", "find cats"]):
         assert run(*command(tiny_gguf, many, out, *more)).returncode == 0
     assert len(list(out.glob("kept/*/documents.jsonl"))) == 2
+
+
+def test_another_collection_of_the_same_name_replaces_nothing(
+    tiny_gguf: Path, tmp_path: Path
+) -> None:
+    one = beir(tmp_path / "a" / "same")
+    two = beir(tmp_path / "b" / "same", {"d1": "One sleeping cat.", "d2": "The postman."})
+    out = tmp_path / "out"
+    arguments = command(tiny_gguf, one, out)
+    done = run(arguments[0], two, *arguments[1:])
+    assert done.returncode == 0 and done.stdout.decode().count("on same: 2 queries") == 2
+    assert len(list(out.glob("records/quality-*.json"))) == 2
+    assert len(list(out.glob("first-stage/*"))) == 2
+    assert len(list(out.glob("runs/*/*.hybrid-0.2.trec"))) == 2
+
+
+def test_queries_without_candidates_are_told(tiny_gguf: Path, many: Path, tmp_path: Path) -> None:
+    file = tmp_path / "some.trec"
+    file.write_text("q1 Q0 d3 1 9.5 t\n")
+    done = run(*command(tiny_gguf, many, tmp_path / "out", "--first-stage", str(file)))
+    assert b"no documents for 2 of 3 queries of many: they count as 0" in done.stderr
+
+
+def test_interrupted_it_says_what_is_kept(tiny_gguf: Path, many: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = command(tiny_gguf, many, out, "--depth", "30", "--strict")
+    arguments[arguments.index("none")] = "full"
+    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE)
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (list(out.glob("kept/*/*.jsonl")) and kept(out)):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"{len(kept(out))} of 90 documents are kept".encode() in stderr
 
 
 def test_a_torn_line_is_computed_again(tiny_gguf: Path, many: Path, tmp_path: Path) -> None:
@@ -137,6 +173,12 @@ def test_two_at_once_do_not_write_one_journal(tiny_gguf: Path, many: Path, tmp_p
         (["--model", "nowhere.gguf"], "nowhere.gguf"),
         (["--model", ",strict=true"], "names no model"),
         (["--model", "erank-tiny,colour=red"], "no option colour"),
+        (["--model", "erank-tiny,path=x"], "no option path"),
+        (["--model", "erank-tiny,sequences=x"], "sequences must be a whole number, not 'x'"),
+        (["--model", "erank-tiny,sequences=2.5"], "sequences must be a whole number"),
+        (["--model", "erank-tiny,strict=maybe"], "strict must be true or false"),
+        (["--model", "erank-tiny,tensor_split=a"], "tensor_split must be a list of numbers"),
+        (["--model", "erank-tiny,threads=1,threads=2"], "names threads twice"),
         (["--thinking", "deep"], "thinking must be"),
         (["--instruction", "bier"], "no instruction named"),
         (["--first-stage", "nowhere.trec"], "cannot be read"),

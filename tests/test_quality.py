@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import random
 from collections import Counter
@@ -149,7 +150,7 @@ def test_a_download_of_ir_datasets_that_fails(monkeypatch: pytest.MonkeyPatch) -
         ("queries.jsonl", '{"_id": "x", "text": "y"}\n', "no judged query"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\tmuch\n", "no integer"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\n", "line 2: 2 cells"),
-        ("qrels/test.tsv", "q\td\ts\nq1\td1\t1\n", "no 'query-id'"),
+        ("qrels/test.tsv", "q\td\ts\nq1\td1\t1\n", "must name the columns"),
     ],
 )
 def test_a_damaged_collection_is_one_clear_line(
@@ -303,3 +304,81 @@ def test_what_the_paper_says() -> None:
     assert found == pytest.approx({"nDCG@10": 0.708, "first stage nDCG@10": 0.506})
     assert published("erank-tiny", "followir/core17") is None
     assert published("ERank-4B", "beir/scifact/test") is None
+
+
+# What a first user tripped over
+
+
+def test_another_corpus_of_the_same_name_is_another_first_stage(tmp_path: Path) -> None:
+    one = open_collections(str(beir(tmp_path / "a" / "same")))[0].digest()
+    more = DOCUMENTS | {"d9": "A cat."}
+    assert one != open_collections(str(beir(tmp_path / "b" / "same", more)))[0].digest()
+    changed = DOCUMENTS | {"d4": "Fishes swim in the see."}
+    assert one != open_collections(str(beir(tmp_path / "c" / "same", changed)))[0].digest()
+    assert one == open_collections(str(beir(tmp_path / "d" / "same")))[0].digest()
+
+
+def test_a_document_twice_and_ids_of_two_words(tmp_path: Path) -> None:
+    folder = beir(tmp_path)
+    with (folder / "corpus.jsonl").open("a") as file:
+        file.write('{"_id": "d1", "text": "again"}\n')
+    with pytest.raises(InputError, match="document 'd1' comes twice"):
+        open_collections(str(folder))[0].digest()
+    for documents in ({"two words": "x"}, {"": "x"}, {"d\u00a01": "x"}):
+        with pytest.raises(InputError, match="wants one word"):
+            open_collections(str(beir(tmp_path, documents)))[0].digest()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td1\t0\n", "given twice"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t2000000000\n", "lie between"),
+        ("qrels/test.tsv", "q1 0 d1 1\nq1 0 d2 1\n", "first line must name the columns"),
+        ("queries.jsonl", '{"_id":"q1","text":"a"}\n{"_id":"q1","text":"b"}\n', "comes twice"),
+        ("queries.jsonl", '{"_id":"q1","text":"a","excluded_ids":"d1"}\n', "must be a list of ids"),
+        ("queries.jsonl", '{"_id":"q1","text":"a"}\n\udcff\n', "line 2: not valid UTF-8"),
+    ],
+)
+def test_contradictions_are_refused(tmp_path: Path, file: str, text: str, says: str) -> None:
+    (beir(tmp_path) / file).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match=says):
+        open_collections(str(tmp_path))
+
+
+def test_a_byte_order_mark_loses_nothing(tmp_path: Path) -> None:
+    folder = beir(tmp_path / "c")
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
+        file = folder / name
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    (found,) = open_collections(str(folder))
+    assert found.qrels == QRELS and dict(found.read()) == DOCUMENTS
+    run = tmp_path / "r.trec"
+    run.write_bytes(b"\xef\xbb\xbfq1 Q0 d1 1 3.0 t\r\nq1 Q0 d2 2 2.0 t\r\n")
+    assert read_run(run) == {"q1": {"d1": 3.0, "d2": 2.0}}
+
+
+def test_a_run_may_be_packed(tmp_path: Path) -> None:
+    run = tmp_path / "r.trec.gz"
+    run.write_bytes(gzip.compress(b"q1 Q0 d1 1 3.0 t\n"))
+    assert read_run(run) == {"q1": {"d1": 3.0}}
+    run.write_bytes(b"q1 Q0 d1 1 3.0 t\n")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_run(run)
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("instruction", "instruction lacks '7-changed'"),
+        ("top_ranked", "top_ranked lacks '7-changed'"),
+        ("queries", "queries lacks '7-changed'"),
+        ("qrel_diff", "names no topic"),
+    ],
+)
+def test_what_followir_lacks_is_named(tmp_path: Path, part: str, says: str) -> None:
+    file = followir(tmp_path) / f"{part}.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("".join(f"{line}\n" for line in lines if "7-og" in line))
+    with pytest.raises(InputError, match=says):
+        open_collections(str(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -119,7 +120,9 @@ def compare(
         },
         runs=runs,
     )
-    name = f"fidelity-{file_name(reference.label)}-{file_name(job.collection.name)}.json"
+    compared = hashlib.blake2b(repr([run["name"] for run in runs]).encode(), digest_size=3)
+    name = f"fidelity-{file_name(reference.label)}-{file_name(job.collection.name)}"
+    name += f"-{outcome.key}-{compared.hexdigest()}.json"
     write_json(work / RECORDS / name, made)
     return made
 

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from erank_lite.errors import InputError
+
 Texts = Iterator[tuple[str, str]]
 """(id, text) of document after document."""
 
@@ -70,9 +72,30 @@ class Collection:
         )
 
     def digest(self) -> str:
-        """Return a hash of the queries and judgements; documents come in with the first stage."""
+        """Return a hash of all that a first stage sees: queries, exclusions, every document.
+
+        Raises:
+            InputError: a document comes twice, or an id is not one word, as TREC's runs want it.
+        """
         state = hashlib.blake2b(digest_size=8)
         for query, text in self.queries.items():
-            state.update(repr((query, text, sorted(self.qrels.get(query, {}).items()))).encode())
-            state.update(repr(sorted(self.excluded.get(query, ()))).encode())
+            _check_word(self.name, "query", query)
+            excluded = sorted(self.excluded.get(query, ()))
+            state.update(repr((query, text, excluded)).encode("utf-8", "surrogatepass"))
+        seen = set()
+        for name, text in self.read():
+            _check_word(self.name, "document", name)
+            if name in seen:
+                raise InputError(f"{self.name}: document {name!r} comes twice in the corpus")
+            seen.add(name)
+            state.update(f"{name} {len(text)} {text}".encode("utf-8", "surrogatepass"))
+        if not seen:
+            raise InputError(f"{self.name} holds no documents")
         return state.hexdigest()
+
+
+def _check_word(collection: str, what: str, name: str) -> None:
+    if len(name.split()) != 1 or name != name.strip():
+        raise InputError(
+            f"{collection}: {name!r} cannot be the id of a {what}: a TREC run wants one word"
+        )

@@ -56,17 +56,26 @@ class FirstStage:
             InputError: the run cannot be used.
         """
         if self.run is not None:
-            return from_run(self.run, collection, self.depth), self.run.name
+            found = from_run(self.run, collection, self.depth)
+            missing = sum(not documents for documents in found.values())
+            if missing:
+                say(
+                    f"{self.run.name} has no documents for {missing} of {len(found)} queries of "
+                    f"{collection.name}: they count as 0"
+                )
+            return found, self.run.name
         if collection.candidates is not None:
+            longest = max(map(len, collection.candidates.values()))
+            if longest > self.depth:
+                say(f"only {self.depth} of {longest} candidates are ranked: --depth takes more")
             return named(collection, self.depth), _OWN
         name = "".join(c if c.isalnum() else "-" for c in collection.name)
-        # Half a hash: what the documents are is known by the name.
         file = work / "first-stage" / f"{name}-{self.depth}-{collection.digest()}.trec"
         if not file.is_file():
             say(f"BM25 reads the documents of {collection.name}")
             write_run(file, bm25(collection, self.depth), BM25)
-        found = read_run(file)
-        return {q: list(found.get(q, {}).items()) for q in collection.queries}, BM25
+        run = read_run(file)
+        return {q: list(run.get(q, {}).items()) for q in collection.queries}, BM25
 
 
 def evaluate(
@@ -84,9 +93,10 @@ def evaluate(
 ) -> Record:
     """Rerank a collection and measure it.
 
-    `work` gets the runs (`first-stage/…`, `runs/MODEL/COLLECTION.trec` and `….hybrid.trec`), the
-    record (`records/quality-MODEL-COLLECTION.json`), and what is finished of the documents
-    (`kept/`).
+    `work` gets the runs (`first-stage/…`, `runs/MODEL/COLLECTION-KEY.trec` and
+    `….hybrid-ALPHA.trec`), the record (`records/quality-MODEL-COLLECTION-KEY.json`), and what is
+    finished of the documents (`kept/`). KEY stands for all that matters to the results: another
+    setting, or another collection of the same name, replaces nothing.
 
     Args:
         spec: the model.
@@ -112,8 +122,8 @@ def evaluate(
     job = Job.of(collection, candidates, settings)
     outcome = rerank(spec, job, work, say=say, progress=progress)
     ranking = outcome.ranking()
-    place = work / "runs" / file_name(spec.label)
-    file = place / f"{file_name(collection.name)}.trec"
+    name = f"{file_name(collection.name)}-{outcome.key}"
+    file = work / "runs" / file_name(spec.label) / f"{name}.trec"
     write_run(file, _scored(ranking, "rank_score"), spec.label)
     measures: dict[str, Any] = {
         "first stage": measured(
@@ -133,7 +143,7 @@ def evaluate(
             for a, hybrid in hybrids.items()
         }
         write_run(
-            file.with_suffix(".hybrid.trec"),
+            file.with_name(f"{name}.hybrid-{alpha}.trec"),
             _scored(hybrids[alpha], "hybrid_score"),
             f"{spec.label} hybrid {alpha}",
         )
@@ -169,8 +179,7 @@ def evaluate(
         tokens=statistics.fmean(row["tokens"] for row in rows) if rows else 0.0,
         documents_per_second=outcome.rate,
     )
-    name = f"quality-{file_name(spec.label)}-{file_name(collection.name)}.json"
-    write_json(work / RECORDS / name, found)
+    write_json(work / RECORDS / f"quality-{file_name(spec.label)}-{name}.json", found)
     return found
 
 

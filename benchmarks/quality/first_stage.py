@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import math
 import os
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,8 +67,6 @@ def bm25(collection: Collection, depth: int) -> Candidates:
     for name, text in collection.read():
         ids.append(name)
         texts.append(text)
-    if not ids:
-        raise InputError(f"{collection.name} holds no documents")
     index = bm25s.BM25(k1=_K1, b=_B, method="lucene")
     index.index(words(texts), show_progress=False)
     del texts
@@ -124,14 +124,19 @@ def from_run(path: Path, collection: Collection, depth: int) -> Candidates:
 def read_run(path: Path) -> dict[str, dict[str, float]]:
     """Return the scores of a TREC run (`QUERY Q0 DOCUMENT RANK SCORE TAG`), by query and document.
 
+    A name that ends in .gz is unpacked.
+
     Raises:
         InputError: the file cannot be read; the message names the line.
     """
     run: dict[str, dict[str, float]] = {}
     try:
-        lines = path.read_text("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        data = path.read_bytes()
+        data = gzip.decompress(data) if path.suffix == ".gz" else data
+        lines = data.decode("utf-8-sig").split("\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        told = error.strerror or str(error) if isinstance(error, OSError) else "it is damaged"
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else told
         raise InputError(f"{path} cannot be read: {reason}") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -7,7 +7,7 @@ folder `NAME`, or those called `NAME-….parquet`, as repositories of data sets 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from erank_lite.errors import InputError, ModelError
 
 Row = dict[str, Any]
 _KINDS = (".jsonl", ".tsv", ".parquet")
+_HIGHEST = 1000  # trec_eval reserves memory by the highest grade
 _QRELS = ("query-id", "corpus-id", "score")
 
 
@@ -55,7 +56,7 @@ def rows(files: list[Path], *needed: str) -> Iterator[Row]:
                     raise InputError(f"{file}, line {number}: there is no {missing[0]!r}")
                 yield row
         except UnicodeDecodeError:
-            raise InputError(f"{file}, after line {number}: not valid UTF-8") from None
+            raise InputError(f"{file}, line {_undecodable(file)}: not valid UTF-8") from None
         except OSError as error:
             raise InputError(f"{file} cannot be read: {error.strerror or error}") from None
 
@@ -69,18 +70,43 @@ def grades(files: list[Path]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for row in rows(files, *_QRELS):
         query, document, grade = (row[key] for key in _QRELS)
+        where = f"{files[0]}: the grade of {document!r} for query {query!r}"
         try:
-            found.setdefault(str(query), {})[str(document)] = int(grade)
+            value = int(grade)
         except (TypeError, ValueError):
-            raise InputError(
-                f"{files[0]}: the grade of {document!r} for query {query!r} is no integer: "
-                f"{str(grade)[:40]!r}"
-            ) from None
+            raise InputError(f"{where} is no integer: {str(grade)[:40]!r}") from None
+        if abs(value) > _HIGHEST:
+            raise InputError(f"{where} is {value}: grades lie between -{_HIGHEST} and {_HIGHEST}")
+        if found.setdefault(str(query), {}).setdefault(str(document), value) != value:
+            raise InputError(f"{where} is given twice, as two different numbers")
     return found
 
 
+def ids_of(row: Row, name: str, where: Path) -> list[str]:
+    """Return a row's list of ids; none where there is none.
+
+    Raises:
+        InputError: it is no list.
+    """
+    found = row.get(name)
+    if isinstance(found, str) or not isinstance(found, Iterable | None):
+        raise InputError(f"{where}: {name} must be a list of ids, not {str(found)[:40]!r}")
+    return [str(i) for i in found or ()]
+
+
+def _undecodable(file: Path) -> int:
+    """Return the number of the first line that is not UTF-8."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 0
+
+
 def _json_lines(file: Path) -> Iterator[tuple[int, Row]]:
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
@@ -94,7 +120,7 @@ def _json_lines(file: Path) -> Iterator[tuple[int, Row]]:
 
 def _table(file: Path) -> Iterator[tuple[int, Row]]:
     """Yield the rows of a table whose first line names the columns (BEIR's judgements)."""
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding="utf-8-sig") as lines:
         header: list[str] = []
         for number, line in enumerate(lines, 1):
             cells = line.rstrip("\r\n").split("\t")
@@ -106,6 +132,11 @@ def _table(file: Path) -> Iterator[tuple[int, Row]]:
                     # Judgements without a header line.
                     header = list(_QRELS)
                     yield number, dict(zip(header, cells, strict=True))
+                elif not set(_QRELS) <= set(header):
+                    raise InputError(
+                        f"{file}, line {number}: the first line must name the columns "
+                        f"{', '.join(_QRELS)}, with tabs between them (BEIR's layout)"
+                    )
                 continue
             if len(cells) != len(header):
                 raise InputError(

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import textwrap
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from erank_lite.benchmarks.quality.collection import Collection, Texts
-from erank_lite.benchmarks.quality.parts import Row, grades, part, rows
+from erank_lite.benchmarks.quality.parts import Row, grades, ids_of, part, rows
 from erank_lite.errors import InputError, ModelError
 from erank_lite.prompt import INSTRUCTIONS
 
@@ -67,8 +69,8 @@ def _beir(folder: Path) -> Collection:
     for row in rows(_needed(folder, "queries"), "_id", "text"):
         query = str(row["_id"])
         if query in judged:
-            queries[query] = str(row["text"])
-            excluded[query] = _excluded(row)
+            _once(queries, query, str(row["text"]), folder)
+            excluded[query] = _excluded(row, folder)
     return _collection(
         folder.resolve().name,
         "beir",
@@ -89,10 +91,16 @@ def _titled(title: object, text: object) -> str:
     return f"{title or ''} {text or ''}".strip()
 
 
-def _excluded(row: Row) -> frozenset[str]:
+def _once(queries: dict[str, str], query: str, text: str, where: Path) -> None:
+    if queries.setdefault(query, text) != text:
+        raise InputError(f"{where}: query {query!r} comes twice, with two different texts")
+
+
+def _excluded(row: Row, where: Path) -> frozenset[str]:
     """Return the ids that must not be ranked, as BRIGHT names them ("N/A" means none)."""
-    named = row.get("excluded_ids") or (row.get("metadata") or {}).get("excluded_ids") or ()
-    return frozenset(str(i) for i in named) - {"N/A"}
+    beside = row.get("metadata")
+    named = row if "excluded_ids" in row or not isinstance(beside, dict) else beside
+    return frozenset(ids_of(named, "excluded_ids", where)) - {"N/A"}
 
 
 def _bright_subsets(folder: Path) -> list[str]:
@@ -101,12 +109,13 @@ def _bright_subsets(folder: Path) -> list[str]:
 
 
 def _bright(folder: Path, subset: str) -> Collection:
-    queries, judged, excluded = {}, {}, {}
+    queries: dict[str, str] = {}
+    judged, excluded = {}, {}
     for row in rows(_needed(folder, f"examples/{subset}"), "id", "query", "gold_ids"):
         query = str(row["id"])
-        queries[query] = str(row["query"])
-        judged[query] = {str(i): 1 for i in row["gold_ids"]}
-        excluded[query] = _excluded(row)
+        _once(queries, query, str(row["query"]), folder)
+        judged[query] = dict.fromkeys(ids_of(row, "gold_ids", folder), 1)
+        excluded[query] = _excluded(row, folder)
     files = _needed(folder, f"documents/{subset}")
     known = f"bright/{_BRIGHT.get(subset, subset.replace('_', '-'))}"
     if known not in INSTRUCTIONS:
@@ -132,10 +141,13 @@ def _followir(folder: Path) -> Collection:
     }
     candidates = _lists(_needed(folder, "top_ranked"))
     changed = _lists(_needed(folder, "qrel_diff"))
-    for topic in changed:
-        for query in (f"{topic}-og", f"{topic}-changed"):
-            if query not in queries or query not in candidates:
-                raise InputError(f"{folder}: {query!r} is among neither queries nor top_ranked")
+    if not changed:
+        raise InputError(f"{folder}: qrel_diff names no topic")
+    asked = {str(row["_id"]) for row in rows(_needed(folder, "queries"), "_id")}
+    known_by = {"queries": asked, "instruction": wanted, "top_ranked": candidates}
+    for topic, which, (name, ids) in product(changed, ("og", "changed"), known_by.items()):
+        if f"{topic}-{which}" not in ids:
+            raise InputError(f"{folder}: {name} lacks '{topic}-{which}', which qrel_diff implies")
     queries = {q: text for q, text in queries.items() if q.rpartition("-")[0] in changed}
     known = next((n for n in _FOLLOWIR if n in folder.resolve().name.lower()), None)
     collection = _collection(
@@ -154,7 +166,7 @@ def _followir(folder: Path) -> Collection:
 
 def _lists(files: list[Path]) -> dict[str, list[str]]:
     return {
-        str(row["query-id"]): [str(i) for i in row["corpus-ids"]]
+        str(row["query-id"]): ids_of(row, "corpus-ids", files[0])
         for row in rows(files, "query-id", "corpus-ids")
     }
 
@@ -206,7 +218,7 @@ def _reading(name: str) -> Iterator[None]:
         yield
     # It reads a hundred collections by as many libraries: there is nothing narrower.
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = textwrap.shorten(str(error), 240, placeholder=" …") or type(error).__name__
         raise InputError(
             f"ir_datasets cannot bring {name}: {reason}; its page on ir-datasets.com says what to "
             "download by hand"

@@ -82,7 +82,7 @@ class Peers:
         """
         option = {"llama-server": self.server, "llama-batched-bench": self.batched_bench}[name]
         if option is not None:
-            found = shutil.which(option)
+            found = shutil.which(str(option))
             if found is None:
                 raise InputError(f"{option}: there is no such program for {name}")
             return found, ""

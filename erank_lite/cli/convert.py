@@ -72,7 +72,9 @@ def _conversion(source: str) -> Iterator[tuple[Path, Report]]:
         with shown_progress() as progress:
             yield checkpoint_folder(source, progress), progress
     except KeyboardInterrupt:
-        typer.echo("interrupted: nothing is left of the conversion", err=True)
+        typer.echo(
+            "interrupted: no file was made; calibration text that the model wrote is kept", err=True
+        )
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -76,6 +77,8 @@ def run(
 
 def check(settings: Settings, out: Path) -> None:
     """Refuse a setting, or a place for results, before anything is read."""
+    # A job that is ended from outside says what is kept, as one that is interrupted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     instruction_text(settings.instruction)
     parse_thinking(settings.thinking)
     try:
