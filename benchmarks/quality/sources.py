@@ -65,7 +65,7 @@ def open_collections(name: str) -> list[Collection]:
 def _beir(folder: Path) -> Collection:
     judged = grades(_needed(folder, "qrels/test", "qrels"))
     excluded: dict[str, frozenset[str]] = {}
-    queries = {}
+    queries: dict[str, str] = {}
     for row in rows(_needed(folder, "queries"), "_id", "text"):
         query = str(row["_id"])
         if query in judged:
