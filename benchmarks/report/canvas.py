@@ -6,9 +6,8 @@ ground is a light grey that stands on white and on dark pages.
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -110,6 +109,14 @@ def title(ax: Any, text: str, x_label: str = "", y_label: str = "", most: int = 
     ax.set_ylabel(label(y_label, 50), fontsize=_SIZES["label"], color=FAINT)
 
 
+def panel(ax: Any, name: str, figure: str, columns: int) -> None:
+    """Name one of several small plots beside each other, with its figure under the name."""
+    size, most = {1: (12, 50), 2: (11, 30), 3: (10.5, 22)}.get(columns, (9.5, 17))
+    ax.set_title(label(name, most), loc="left", fontsize=size, color=INK, pad=18)
+    ax.annotate(label(figure, most + 3), (0, 1), xycoords="axes fraction", xytext=(0, 4),
+                textcoords="offset points", fontsize=9, color=FAINT)  # fmt: skip
+
+
 def label(text: str, most: int = 44) -> str:
     """Return a text from a file as matplotlib may draw it: short, and no formula."""
     text = wording.one_line(text)
@@ -137,84 +144,3 @@ def sizes_at(axis: Any) -> None:
     """Tell an axis's bytes as MB and GB."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: wording.size(value)))
     axis.set_minor_formatter(NullFormatter())
-
-
-def label_points(ax: Any, points: Iterable[tuple[float, float, str]]) -> None:
-    """Write a name beside each point, where no other name or point is.
-
-    The axes' limits must be set: what is free is found on the canvas.
-    """
-    points = list(points)
-    renderer = ax.figure.canvas.get_renderer()
-    ax.figure.draw_without_rendering()
-    taken: list[tuple[float, ...]] = []
-    for x, y, _ in points:
-        px, py = ax.transData.transform((x, y))
-        taken.append((px - 6, py - 6, px + 6, py + 6))
-    frame = ax.get_window_extent(renderer)
-    right, left, middle = {"ha": "left"}, {"ha": "right"}, {"ha": "center"}
-    places = [((9, 0), right), ((-9, 0), left), ((0, 13), middle), ((0, -13), middle)]
-    places += [((9, dy), right) for dy in (13, -13, 26, -26)]
-    places += [((-9, dy), left) for dy in (13, -13, 26, -26)]
-    for x, y, name in filter(lambda point: point[2], points):
-        fewest, best, box = math.inf, None, ()
-        for offset, align in places:
-            text = write(ax, name, (x, y), xytext=offset, **align)
-            extent = text.get_window_extent(renderer)
-            inside = extent.x0 >= frame.x0 - 2 and extent.x1 <= frame.x1 + 2
-            hit = sum(_overlap(extent.extents, other) for other in taken) + 9 * (not inside)
-            if hit < fewest:
-                if best is not None:
-                    best.remove()
-                fewest, best, box = hit, text, tuple(extent.extents)
-            else:
-                text.remove()
-            if not fewest:
-                break
-        taken.append(box)
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def label_lines(
-    ax: Any,
-    ends: Sequence[tuple[float, float, str]],
-    colours: Sequence[str],
-    gap: float = 0.075,
-    left: bool = False,
-) -> None:
-    """Write the names of lines at one of their ends, apart from each other.
-
-    Args:
-        ends: the point of each line to write its name at.
-        colours: of each line.
-        gap: the least distance of two names, as a share of the axis.
-        left: they are the first points, not the last.
-    """
-    low, high = ax.get_ylim()
-    order = sorted(range(len(ends)), key=lambda i: ends[i][1])
-    at = [(ends[i][1] - low) / (high - low) for i in order]
-    for _ in range(60):  # names that are too near push each other apart
-        for i in range(len(at) - 1):
-            short = gap - (at[i + 1] - at[i])
-            if short > 1e-4:
-                at[i], at[i + 1] = at[i] - short / 2, at[i + 1] + short / 2
-    if len(at) > 1:  # and stay beside the axis where there is room
-        shift = max(0.0, at[-1] - 0.98)
-        at = [max(place - shift, 0.02 + i * min(gap, 0.96 / (len(at) - 1)))
-              for i, place in enumerate(at)]  # fmt: skip
-    align = "right" if left else "left"
-    for i, place in zip(order, at, strict=True):
-        x, y, name = ends[i]
-        text = (-24 if left else 24, low + place * (high - low))
-        leader = {
-            "arrowstyle": "-",
-            "color": colours[i],
-            "linewidth": 1,
-            "shrinkA": 2,
-            "shrinkB": 5,
-        }
-        write(ax, name, (x, y), xytext=text, textcoords=("offset points", "data"), ha=align,
-              arrowprops=leader)  # fmt: skip

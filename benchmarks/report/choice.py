@@ -4,7 +4,8 @@ A file keeps the *ranking* where no run of it shows a loss: the 95 % interval of
 nDCG@10 reaches `LOSS` below the reference or better, the change itself is at most `DROP` below,
 and at most `FAILED` of the documents failed. It keeps the *scores* where, beside that, as many
 documents get the reference's integer as when the reference itself runs in another batch shape,
-less `SAME`. Of the files that keep either, the smallest is taken.
+less `SAME`. Of the files that keep either, the smallest is taken. With fewer than `FEWEST` queries
+nothing is judged: a bootstrap over so few says nothing, and over one it has no width at all.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from erank_lite.benchmarks.report.records import Record
 
 LOSS, DROP, SAME, FAILED = 0.01, 0.02, 0.10, 0.01
 FEW = 200  # queries, below which an interval of nDCG@10 is wider than the losses looked for
+FEWEST = 10  # queries, below which nothing is judged
+ALIKE = 1.01  # files are of one size where the larger is at most so many times the smaller
 
-Keeps = Literal["scores", "ranking", "neither"]
-_ORDER: tuple[Keeps, ...] = ("neither", "ranking", "scores")
+Keeps = Literal["scores", "ranking", "neither", "few"]
+VERDICTS: tuple[Keeps, ...] = ("scores", "ranking", "neither")  # the best first
 WORDS: dict[Keeps, str] = {
     "scores": "keeps the scores", "ranking": "keeps the ranking", "neither": "loses too much",
+    "few": "too few queries to judge",
 }  # fmt: skip
-
 
 RULE: dict[Keeps, str] = {
     "scores": "It keeps the ranking, and as many documents get the reference's integer as when the "
@@ -35,6 +38,7 @@ RULE: dict[Keeps, str] = {
     f"change does not lie wholly more than {LOSS:g} below, and at most {100 * FAILED:.0f} % of the "
     "documents failed.",
     "neither": "All others. A file that was measured more than once is judged by its worst run.",
+    "few": f"Measured on fewer than {FEWEST} queries: no verdict, no advice and no interval.",
 }
 
 
@@ -48,6 +52,7 @@ class File:
         size: bytes, or None for a server.
         keeps: the verdict over all runs of it.
         run: the run that decided it.
+        record: that the run is of.
     """
 
     name: str
@@ -55,10 +60,11 @@ class File:
     size: float | None
     keeps: Keeps
     run: Mapping[str, Any]
+    record: Record
 
     @property
     def type(self) -> str | None:
-        """The type of its weights, where its name tells it."""
+        """The type of its weights, where its name tells it, with its importance matrix."""
         return wording.type_of(self.name)
 
 
@@ -102,14 +108,37 @@ class Choice:
         return None if found == self.best else found
 
     @property
+    def judged(self) -> tuple[Record, ...]:
+        """The records that have queries enough for a verdict."""
+        return tuple(record for record in self.records if enough(record))
+
+    @property
     def queries(self) -> int:
-        """The fewest queries of a record."""
-        return min(int(record.data["queries"]) for record in self.records)
+        """The fewest queries of a record that was judged, or of all where none was."""
+        return min(int(record.data["queries"]) for record in self.judged or self.records)
+
+    @property
+    def collections(self) -> dict[str, tuple[int, int]]:
+        """The collections, with the most documents and queries of each that a record has."""
+        found: dict[str, tuple[int, int]] = {}
+        for record in self.records:
+            data = record.data
+            counted = int(data["documents"]), int(data["queries"])
+            name = wording.one_line(data["collection"])
+            found[name] = max(counted, found.get(name, (0, 0)))
+        return found
 
     def _smallest(self, *kept: Keeps) -> File | None:
+        """Return the smallest file; of several of that size, the one nearest to the reference."""
         limit = self.reference_size or float("inf")
-        sized = [f for f in self.files if f.size is not None and f.keeps in kept and f.size < limit]
-        return min(sized, key=lambda f: f.size or 0, default=None)
+        sized = [
+            (file.size, file)
+            for file in self.files
+            if file.size is not None and file.keeps in kept and file.size < limit
+        ]
+        least = min((size for size, _ in sized), default=0.0)
+        alike = [file for size, file in sized if size <= ALIKE * least]
+        return max(alike, key=lambda f: (f.keeps == "scores", f.run["same"]), default=None)
 
 
 def choices(records: Iterable[Record]) -> list[Choice]:
@@ -122,21 +151,37 @@ def choices(records: Iterable[Record]) -> list[Choice]:
 
 
 def _choice(reference: str, records: Sequence[Record]) -> Choice:
-    runs: dict[str, list[tuple[Keeps, Mapping[str, Any]]]] = {}
+    runs: dict[str, list[_Judged]] = {}
     for record in records:
-        floor = same_floor(record)
         for run in record.data["runs"]:
             if not run.get("floor") and run["name"] != reference:
-                runs.setdefault(run["name"], []).append((verdict(run, floor), run))
+                found = _Judged(verdict(record, run), run, record)
+                runs.setdefault(run["name"], []).append(found)
     short = wording.short_names([reference, *runs], wording.model_of(reference))
     files = []
-    for name, judged in runs.items():
-        keeps, run = min(judged, key=lambda j: (_ORDER.index(j[0]), j[1]["change"], j[1]["same"]))
-        size = next((r.get("size") for _, r in judged if r.get("size") is not None), None)
-        files.append(File(name, short[name], size, keeps, run))
+    for name, each in runs.items():
+        worst = min([j for j in each if j.keeps != "few"] or each, key=_Judged.rank)
+        size = next((s for j in each if (s := j.run.get("size")) is not None), None)
+        files.append(File(name, short[name], size, *worst))
     files.sort(key=lambda f: -(f.size if f.size is not None else -1))
     size = next((s for r in records if (s := r.data["reference"].get("size")) is not None), None)
     return Choice(reference, size, tuple(records), tuple(files))
+
+
+class _Judged(NamedTuple):
+    keeps: Keeps
+    run: Mapping[str, Any]
+    record: Record
+
+    def rank(self) -> tuple[float, ...]:
+        """Return what the worse of two is less by."""
+        order = -VERDICTS.index(self.keeps) if self.keeps in VERDICTS else 1
+        return order, self.run["change"], self.run["same"]
+
+
+def enough(record: Record) -> bool:
+    """Return whether a record has queries enough for a verdict, or an interval."""
+    return int(record.data["queries"]) >= FEWEST
 
 
 def same_floor(record: Record) -> float:
@@ -144,51 +189,11 @@ def same_floor(record: Record) -> float:
     return min((run["same"] for run in record.data["runs"] if run.get("floor")), default=1.0)
 
 
-def verdict(run: Mapping[str, Any], floor: float) -> Keeps:
-    """Return what a run keeps, where the reference keeps `floor` of its own integers."""
+def verdict(record: Record, run: Mapping[str, Any]) -> Keeps:
+    """Return what a run of a record keeps."""
+    if not enough(record):
+        return "few"
     shown = run["interval"][1] >= -LOSS and run["change"] >= -DROP
     if not shown or (run.get("failed") or 0) > FAILED:
         return "neither"
-    return "scores" if run["same"] >= floor - SAME else "ranking"
-
-
-class Advice(NamedTuple):
-    """A sentence that names a file."""
-
-    lead: str
-    file: str
-    text: str
-
-
-def advice(choice: Choice) -> list[Advice]:
-    """Return the sentences to begin with."""
-    best, smallest = choice.best, choice.smallest
-    said = []
-    if best is not None:
-        text = (
-            f": {_share(best, choice)}, it gives {wording.percent(best.run['same'])} of the "
-            f"documents the same score; nDCG@10 {_change(best)}."
-        )
-        said.append(Advice("Take ", best.short, text))
-    if smallest is not None:
-        text = (
-            f": {_share(smallest, choice)}, it keeps the ranking, but only "
-            f"{wording.percent(smallest.run['same'])} of the scores; nDCG@10 {_change(smallest)}."
-        )
-        said.append(Advice("Short of memory? " if said else "", smallest.short, text))
-    if not said:
-        text = ": no smaller file that was measured keeps the ranking."
-        said.append(Advice("Stay with ", choice.reference_word, text))
-    return said
-
-
-def _share(file: File, choice: Choice) -> str:
-    if not file.size or not choice.reference_size:
-        return wording.size(file.size)
-    share = 100 * file.size / choice.reference_size
-    return f"at {share:.0f}\N{NO-BREAK SPACE}% of the size of {choice.reference_word}"
-
-
-def _change(file: File) -> str:
-    low, high = file.run["interval"]
-    return f"{wording.signed(file.run['change'])} ({wording.interval(low, high)})"
+    return "scores" if run["same"] >= same_floor(record) - SAME else "ranking"

@@ -33,6 +33,8 @@ class Fit:
         size: of it, in bytes.
         documents: how many fit at once.
         keeps: the verdict on that type where it was measured, on whatever model.
+        measured: that model.
+        carried: it is another model than this.
         larger: the largest type that would fit too, or None.
     """
 
@@ -40,6 +42,8 @@ class Fit:
     size: int
     documents: int
     keeps: Keeps | None
+    measured: str | None
+    carried: bool
     larger: str | None
 
 
@@ -69,9 +73,21 @@ def lines(choices: Sequence[Choice]) -> list[Line]:
 
 
 def evidence_for(name: str, choices: Sequence[Choice]) -> Choice | None:
-    """Return the choice that was measured on the model `name`, or on the largest other one."""
-    own = [choice for choice in choices if name.lower() in choice.model.lower()]
-    return max(own or choices, key=lambda c: c.reference_size or 0, default=None)
+    """Return the choice that was judged on the model `name`, or on the largest other one."""
+    judged = [choice for choice in choices if choice.judged]
+    own = [choice for choice in judged if is_of(choice, name)]
+    return max(own or judged, key=lambda c: c.reference_size or 0, default=None)
+
+
+def is_of(choice: Choice, name: str) -> bool:
+    """Return whether a choice was measured on the published model `name`."""
+    return name.lower() in choice.model.lower()
+
+
+def measured_models(choices: Sequence[Choice]) -> list[str]:
+    """Return the models that the verdicts in the tables of machines were measured on."""
+    found = (evidence_for(name, choices) for name in PUBLISHED)
+    return [*dict.fromkeys(choice.model for choice in found if choice is not None)]
 
 
 def fit(name: str, memory: int, gpu: bool, evidence: Choice | None) -> Fit | None:
@@ -95,13 +111,16 @@ def fit(name: str, memory: int, gpu: bool, evidence: Choice | None) -> Fit | Non
     if kind is None:
         return None
     keeps = judged.get(kind)
-    return Fit(kind, sizes[kind], fitting[kind], keeps, largest if largest != kind else None)
+    measured = evidence.model if evidence and keeps else None
+    carried = measured is not None and evidence is not None and not is_of(evidence, name)
+    larger = largest if largest != kind else None
+    return Fit(kind, sizes[kind], fitting[kind], keeps, measured, carried, larger)
 
 
 def _judged(files: Sequence[File]) -> dict[str, Keeps]:
     """Return the verdict on each type; a plain file goes before one with further options."""
     plain_last = sorted(files, key=lambda file: (-len(file.name), file.name))
-    return {file.type: file.keeps for file in plain_last if file.type is not None}
+    return {file.type: file.keeps for file in plain_last if file.type and file.keeps != "few"}
 
 
 def _documents(name: str, kind: str, memory: int, gpu: bool) -> int:

@@ -8,7 +8,8 @@ from importlib.resources import files
 import jinja2
 
 from erank_lite.benchmarks.report import machines, wording
-from erank_lite.benchmarks.report.choice import FEW, RULE, WORDS, Choice, advice
+from erank_lite.benchmarks.report.advice import advice, subjects
+from erank_lite.benchmarks.report.choice import FEW, RULE, VERDICTS, WORDS, Choice
 from erank_lite.benchmarks.report.records import Record
 from erank_lite.benchmarks.report.sections import Section
 from erank_lite.benchmarks.report.verdicts import MARKS, choice_table
@@ -45,15 +46,22 @@ def page(
         version=__version__,
         records=records,
         link=lambda record: links[id(record)],
-        advice=[(choice, advice(choice), choice_table(choice)) for choice in choices],
+        advice=[
+            (advice(choice, subject), choice_table(choice))
+            for choice, subject in zip(choices, subjects(choices), strict=True)
+        ],
         sections=parts,
         models=[*PUBLISHED],
         machines=[(True, [x for x in lines if x.gpu]), (False, [x for x in lines if not x.gpu])],
         place=place,
+        shared=shared,
         kept={text: keeps for keeps, text in WORDS.items()},
         example=next((f.type for x in lines for f in x.fits if f), "Q8_0"),
         marks=MARKS,
         words=WORDS,
+        verdicts=VERDICTS if any(choice.judged for choice in choices) else (),
+        evidence=wording.listed(machines.measured_models(choices)),
+        carried=any(fit and fit.carried for line in lines for fit in line.fits),
         rule=RULE,
         how_memory=machines.HOW,
         measured=measured_on(choices),
@@ -79,14 +87,17 @@ def measured_on(choices: Sequence[Choice]) -> str:
     """Return what the marks in the table of machines rest on, said plainly."""
     if not choices:
         return "Fidelity was not measured here: the table goes by memory alone."
+    judged = [choice for choice in choices if choice.judged]
+    if not judged:
+        return "Too little was measured here to judge by: the table goes by memory alone."
     by_model: dict[str, list[str]] = {}
     for name in PUBLISHED:
         found = machines.evidence_for(name, choices)
         if found is not None:
-            by_model.setdefault(found.model, []).append(name)
+            carried = [] if machines.is_of(found, name) else [name]
+            by_model.setdefault(found.model, []).extend(carried)
     said = []
-    for model, names in by_model.items():
-        foreign = [name for name in names if name.lower() not in model.lower()]
+    for model, foreign in by_model.items():
         if foreign:
             said.append(
                 f"What a type keeps was measured on {model}, not on "
@@ -94,13 +105,22 @@ def measured_on(choices: Sequence[Choice]) -> str:
             )
         else:
             said.append(f"What a type keeps was measured on {model} itself.")
-    said += [
-        f"{choice.model} was judged by {choice.queries} queries, which are few: a small loss "
-        "cannot be told from chance, in either direction."
-        for choice in choices
-        if choice.queries < FEW
-    ]
+    few: dict[str, int] = {}
+    for choice in judged:
+        if choice.queries < FEW:
+            few[choice.model] = min(choice.queries, few.get(choice.model, FEW))
+    if few:
+        by = wording.listed([f"{model} was judged by {n} queries" for model, n in few.items()])
+        said.append(
+            f"{by}, which are few: a small loss cannot be told from chance, in either direction."
+        )
     return " ".join(said)
+
+
+def shared(records: Sequence[Record]) -> bool:
+    """Return whether one command, on one machine and of one commit, made all of the records."""
+    made = {(r.data["command"], r.data["commit"], str(r.data["machine"])) for r in records}
+    return len(made) == 1
 
 
 def notes(records: Sequence[Record]) -> list[str]:

@@ -19,17 +19,26 @@ from erank_lite.benchmarks.report.canvas import (
     Plot,
     canvas,
     names_at_rows,
+    panel,
     title,
     write,
 )
-from erank_lite.benchmarks.report.choice import LOSS, WORDS, Keeps, same_floor, verdict
+from erank_lite.benchmarks.report.choice import (
+    LOSS,
+    VERDICTS,
+    WORDS,
+    Keeps,
+    enough,
+    same_floor,
+    verdict,
+)
 from erank_lite.benchmarks.report.records import Record
 from erank_lite.benchmarks.report.tables import names_in
 from erank_lite.benchmarks.report.verdicts import MARKS
 
-_COLOURS: dict[Keeps, str] = {"scores": GOOD, "ranking": FAIR, "neither": BAD}
-_FILLS: dict[Keeps, str] = {"scores": "full", "ranking": "left", "neither": "none"}
-_LEGEND = "   ".join(f"{MARKS[keeps]} {words}" for keeps, words in WORDS.items())
+_COLOURS: dict[Keeps, str] = {"scores": GOOD, "ranking": FAIR, "neither": BAD, "few": FAINT}
+_FILLS: dict[Keeps, str] = {"scores": "full", "ranking": "left", "neither": "none", "few": "full"}
+_LEGEND = "   ".join(f"{MARKS[keeps]} {WORDS[keeps]}" for keeps in VERDICTS)
 
 
 def fidelity_plots(record: Record, suffix: str) -> list[Plot]:
@@ -57,6 +66,10 @@ def _dot(ax: Any, x: float, row: int, keeps: Keeps) -> None:
             markerfacecoloralt=GROUND, markeredgewidth=1.6)  # fmt: skip
 
 
+def _legend(record: Record) -> str:
+    return _LEGEND if enough(record) else WORDS["few"]
+
+
 def _below(figure: Any, *lines: str) -> None:
     figure.supxlabel("\n".join(filter(None, lines)), fontsize=10, color=FAINT, linespacing=1.5)
 
@@ -79,7 +92,7 @@ def _scores(record: Record, runs: Sequence[dict[str, Any]], suffix: str) -> Plot
         (difference, [r["difference"] for r in runs], "Mean difference", "of rank scores (0 to 10)",
          "{:.2f}", max((f["difference"] for f in floors), default=None)),
     )  # fmt: skip
-    judged = [verdict(run, same_floor(record)) for run in runs]
+    judged = [verdict(record, run) for run in runs]
     for ax, values, name, unit, form, floor in panels:
         title(ax, name, unit)
         for row, (value, keeps) in enumerate(zip(values, judged, strict=True)):
@@ -98,7 +111,7 @@ def _scores(record: Record, runs: Sequence[dict[str, Any]], suffix: str) -> Plot
     names_at_rows(same, names)
     difference.grid(False, axis="y")
     dashed = "Dashed: the reference against itself in another batch shape" if floors else ""
-    _below(figure, dashed, _LEGEND)
+    _below(figure, dashed, _legend(record))
     told = "; ".join(
         f"{n}: {r['same']:.1%} same integer, mean difference {r['difference']:.3f}"
         for n, r in zip(names, runs, strict=True)
@@ -112,27 +125,33 @@ def _ranking(record: Record, runs: Sequence[dict[str, Any]], suffix: str) -> Plo
     figure, axes = canvas(1.9 + 0.36 * len(runs))
     ax = axes[0, 0]
     reference = wording.decimals(record.data["reference"]["nDCG@10"])
-    title(ax, "Change of nDCG@10", f"against the reference's {reference}; bars: 95 % intervals")
+    bars = "; bars: 95 % intervals" if enough(record) else ""
+    title(ax, "Change of nDCG@10", f"against the reference's {reference}{bars}")
     ax.axvline(0, color=INK, linewidth=1.2)
     ax.axvline(-LOSS, color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)))
     for row, run in enumerate(runs):
-        keeps = verdict(run, same_floor(record))
-        ax.plot(run["interval"], (row, row), color=_COLOURS[keeps], linewidth=3, alpha=0.45)
+        keeps = verdict(record, run)
+        if bars:
+            ax.plot(run["interval"], (row, row), color=_COLOURS[keeps], linewidth=3, alpha=0.45)
         _dot(ax, run["change"], row, keeps)
         above = {"xytext": (0, 10), "ha": "center"}
         write(ax, wording.signed(run["change"]), (run["change"], row), fontsize=9.5, **above)
     names_at_rows(ax, names)
     write(ax, f"−{LOSS:g}", (-LOSS, len(runs) - 0.5), xytext=(-3, 6), ha="right", color=FAINT)
     ax.margins(x=0.08)
+    if min(ax.get_xlim()[1], -ax.get_xlim()[0]) < LOSS:  # the labels have room, whatever changed
+        ax.set_xlim(min(ax.get_xlim()[0], -2 * LOSS), max(ax.get_xlim()[1], LOSS))
     ax.xaxis.set_major_locator(MaxNLocator(5))
-    _below(figure, _LEGEND)
+    _below(figure, _legend(record))
     ax.set_ylim(len(runs) - 0.4, -0.75)
     told = "; ".join(
-        f"{n}: {wording.signed(r['change'])}, {wording.interval(*r['interval'])}, "
-        f"{WORDS[verdict(r, same_floor(record))]}"
+        f"{n}: {wording.signed(r['change'])}, "
+        + (f"{wording.interval(*r['interval'])}, " if bars else "")
+        + WORDS[verdict(record, r)]
         for n, r in zip(names, runs, strict=True)
     )
-    alt = f"Change of nDCG@10 of each file against {_about(record)}, with 95 % intervals. {told}."
+    with_bars = ", with 95 % intervals" if bars else ""
+    alt = f"Change of nDCG@10 of each file against {_about(record)}{with_bars}. {told}."
     return Plot(f"ranking{suffix}.png", "Ranking: what nDCG@10 loses", alt, figure, (record,))
 
 
@@ -140,17 +159,16 @@ def _agreement(record: Record, runs: Sequence[dict[str, Any]], suffix: str) -> P
     columns = min(3 if len(runs) <= 6 else 4, len(runs))
     rows = -(-len(runs) // columns)
     figure, axes = canvas(
-        0.6 + (5.2 / columns + 0.35) * rows, rows, columns, sharex=True, sharey=True
+        0.6 + (5.2 / columns + 0.45) * rows, rows, columns, sharex=True, sharey=True
     )
     short = names_in(record)
     for ax, run in zip(axes.flat, runs, strict=False):
-        title(ax, short[run["name"]], most=60 // columns - 2)
+        panel(ax, short[run["name"]], f"{run['same']:.0%} same", columns)
         ax.plot((0, 10), (0, 10), color=FAINT, linewidth=1)
         x, y = zip(*run["scatter"], strict=True)
         ax.plot(x, y, "o", color=MAIN, markersize=3.2, alpha=0.3, markeredgewidth=0)
         ax.set(xlim=(-0.5, 10.5), ylim=(-0.5, 10.5), xticks=(0, 5, 10), yticks=(0, 5, 10))
         ax.set_aspect("equal")
-        write(ax, f"{run['same']:.0%} same", (10.3, 0.4), ha="right", color=FAINT, fontsize=9)
     for ax in axes.flat[len(runs) :]:
         ax.set_visible(False)
     figure.supxlabel("the reference's rank score", fontsize=10.5, color=FAINT)

@@ -13,12 +13,12 @@ from erank_lite.benchmarks.report.canvas import (
     MAIN,
     Plot,
     canvas,
-    label_lines,
     line_style,
     names_at_rows,
     title,
     write,
 )
+from erank_lite.benchmarks.report.labels import label_lines
 from erank_lite.benchmarks.report.records import Record
 from erank_lite.benchmarks.report.tables import ceilings, ours_of, ratio, speed_caption
 from erank_lite.benchmarks.report.wording import rate
@@ -82,16 +82,18 @@ def growth_plot(records: Sequence[Record], suffix: str) -> Plot | None:
     title(memory, "Peak memory, GiB", axis)
     told = []
     ends: tuple[list[tuple[float, float, str, str]], ...] = ([], [])
+    tops = [0.0, 0.0]
     for n, record in enumerate(drawn):
         points = sorted(record.data["points"], key=lambda p: p["x"])
         model = wording.one_line(record.data["model"])
         style = line_style(n)
         paces = [(p["x"], p["documents_per_second"]) for p in points]
         peaks = [(p["x"], p["peak_memory"] / 2**30) for p in points if p.get("peak_memory")]
-        for ax, values, end in zip((speed, memory), (paces, peaks), ends, strict=True):
+        for i, (ax, values) in enumerate(zip((speed, memory), (paces, peaks), strict=True)):
             if values:
                 ax.plot(*zip(*values, strict=True), linewidth=1.8, markersize=6, **style)
-                end.append((*values[-1], model, style["color"]))
+                ends[i].append((*values[-1], model, style["color"]))
+                tops[i] = max(tops[i], *(y for _, y in values))
         told.append(
             f"{model}: {rate(paces[0][1])} documents/s at {paces[0][0]:,g} and "
             f"{rate(paces[-1][1])} at {paces[-1][0]:,g}"
@@ -102,8 +104,8 @@ def growth_plot(records: Sequence[Record], suffix: str) -> Plot | None:
     speed.set_xticks(x if len(x) <= 6 else x[:: -(-len(x) // 6)])
     speed.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     speed.xaxis.set_minor_formatter(lambda *_: "")
-    for ax, each in zip((speed, memory), ends, strict=True):
-        ax.set_ylim(0, 1.15 * max((y for _, y, *_ in each), default=0) or 1.0)
+    for ax, each, top in zip((speed, memory), ends, tops, strict=True):
+        ax.set_ylim(0, 1.15 * top or 1.0)
         ax.spines["bottom"].set(visible=True, color=GRID)
         if len(drawn) > 1:
             label_lines(ax, [end[:3] for end in each], [end[3] for end in each], 0.14)

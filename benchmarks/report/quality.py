@@ -9,7 +9,7 @@ from typing import Any
 from erank_lite.benchmarks.report import wording
 from erank_lite.benchmarks.report.records import Record
 from erank_lite.benchmarks.report.tables import MAIN, Table
-from erank_lite.benchmarks.report.wording import count, decimals, percent, rate, size
+from erank_lite.benchmarks.report.wording import count, counted, decimals, percent, rate, size
 
 
 @dataclass(frozen=True)
@@ -128,14 +128,14 @@ def quality_table(group: Group) -> Table:
         first = ["first stage", "", *(decimals(_value(stage, n)) for n in names)]
         rows.insert(0, first + [""] * (len(head) - len(first)))
     data = group.records[0].data
-    caption = f"Quality on {group.title}: {data['queries']:,} queries"
+    caption = f"Quality on {group.title}: {counted(data['queries'], 'query', 'queries')}"
     note = "The best alpha was chosen on these same queries: its figure flatters the hybrid."
     best_shown = any(group.sweep(record) for record in group.records)
     return Table.of(caption, head, rows, group.records, note if best_shown else "", ("ran",))
 
 
-def _share(counted: float | None, documents: int) -> str:
-    return wording.NONE if counted is None or not documents else percent(counted / documents)
+def _share(some: float | None, documents: int) -> str:
+    return wording.NONE if some is None or not documents else percent(some / documents)
 
 
 def sweep_table(group: Group) -> Table | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from erank_lite.benchmarks.record import RECORDS
 from erank_lite.benchmarks.report.schema import SCHEMAS, check
 from erank_lite.errors import InputError
 
@@ -48,7 +49,8 @@ class Record:
 def read_records(sources: Iterable[str | Path]) -> list[Record]:
     """Read records from JSON files and from folders of them.
 
-    A folder's own `.json` files are read, those of its subfolders not; what has no `kind` there is
+    A folder's own `.json` files are read; where none of them is a record, those of its subfolder
+    `RECORDS`, so that what a benchmark made may be named as a whole. What has no `kind` there is
     passed over. A file that is named must be a record.
 
     Raises:
@@ -58,22 +60,20 @@ def read_records(sources: Iterable[str | Path]) -> list[Record]:
     found: dict[Path, Record] = {}
     passed_over = 0
     given = [Path(source) for source in sources]
-    for path, named in _files(given):
-        place = path.resolve()
-        if place in found:
-            continue
-        try:
-            data = _read(path)
-        except InputError as error:
-            if named:
-                raise
-            log.warning("%s: passed over", error)
-            passed_over += 1
-            continue
-        if not named and not (isinstance(data, dict) and "kind" in data):
-            passed_over += 1
-            continue
-        found[place] = Record.of(data, str(path))
+    for source in given:
+        if source.is_dir():
+            here, others = _of_folder(source)
+            if not here:
+                here, more = _of_folder(source / RECORDS)
+                others += more
+            passed_over += others
+        elif source.exists():
+            here = {source: _read(source)}
+        else:
+            raise InputError(f"there is no file or folder {source}")
+        for path, data in here.items():
+            if path.resolve() not in found:
+                found[path.resolve()] = Record.of(data, str(path))
     if not found:
         where = ", ".join(map(str, given)) or "no file"
         raise InputError(
@@ -83,15 +83,23 @@ def read_records(sources: Iterable[str | Path]) -> list[Record]:
     return list(found.values())
 
 
-def _files(sources: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
-    """Yield the files, and whether each was named."""
-    for source in sources:
-        if source.is_dir():
-            yield from ((path, False) for path in sorted(source.glob("*.json")) if path.is_file())
-        elif source.exists():
-            yield source, True
+def _of_folder(folder: Path) -> tuple[dict[Path, Any], int]:
+    """Return what the folder's own files with a `kind` hold, and how many have none."""
+    found: dict[Path, Any] = {}
+    passed_over = 0
+    for path in sorted(folder.glob("*.json")):
+        if not path.is_file():
+            continue
+        try:
+            data = _read(path)
+        except InputError as error:
+            log.warning("%s: passed over", error)
+            data = None
+        if isinstance(data, dict) and "kind" in data:
+            found[path] = data
         else:
-            raise InputError(f"there is no file or folder {source}")
+            passed_over += 1
+    return found, passed_over
 
 
 def _read(path: Path) -> Any:

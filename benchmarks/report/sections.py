@@ -22,6 +22,13 @@ class Group:
     plots: tuple[Plot, ...]
     tables: tuple[Table, ...]
 
+    @property
+    def records(self) -> list[Record]:
+        """What all of it was computed from."""
+        found = [record for plot in self.plots for record in plot.records]
+        found += [record for table in self.tables for record in table.records]
+        return [*{id(record): record for record in found}.values()]
+
 
 @dataclass(frozen=True)
 class Section:
@@ -38,6 +45,11 @@ class Section:
     title: str
     text: str
     groups: tuple[Group, ...]
+
+    @property
+    def records(self) -> list[Record]:
+        """What all of it was computed from."""
+        return [record for group in self.groups for record in group.records]
 
 
 def sections(records: Sequence[Record]) -> list[Section]:

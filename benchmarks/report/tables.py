@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from erank_lite.benchmarks.report import wording
+from erank_lite.benchmarks.report.choice import enough
 from erank_lite.benchmarks.report.records import Record
 from erank_lite.benchmarks.report.wording import count, decimals, memory, percent, rate, size
 
@@ -94,19 +95,21 @@ def fidelity_table(record: Record) -> Table:
             percent(run["same"]), decimals(run["difference"]), decimals(run.get("difference_95")),
             decimals(run.get("tau")), decimals(run.get("rbo")), percent(run.get("top_10")),
             decimals(run["nDCG@10"]), wording.signed(run["change"]),
-            wording.interval(*run["interval"]), decimals(run.get("kl"), 4),
+            wording.interval(*run["interval"]) if enough(record) else wording.NONE,
+            decimals(run.get("kl"), 4),
             decimals(run.get("kl_95"), 4), percent(run.get("same_answer")),
             percent(run.get("forced")), percent(run.get("failed")), count(run.get("tokens")),
             rate(run.get("documents_per_second")), run["ran"],
         ])  # fmt: skip
     caption = (
-        f"Fidelity to {reference['name']}: {data['documents']:,} documents of {data['queries']:,} "
-        f"queries of {data['collection']}, {wording.thinking(data.get('thinking'))}"
+        f"Fidelity to {reference['name']}: {wording.compared(data['documents'], data['queries'])} "
+        f"of {data['collection']}, {wording.thinking(data.get('thinking'))}"
     )
     note = (
         "Differences are of rank scores, from 0 to 10. The noise floor is the reference against "
-        "itself in another batch shape; intervals are paired bootstraps over the queries."
+        "itself in another batch shape"
     )
+    note += "; intervals are paired bootstraps over the queries." if enough(record) else "."
     return Table.of(caption, head, rows, [record], note, ("ran",))
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from erank_lite.benchmarks.report import wording
-from erank_lite.benchmarks.report.choice import WORDS, Choice, Keeps
-from erank_lite.benchmarks.report.machines import Fit, lines
+from erank_lite.benchmarks.report.choice import VERDICTS, WORDS, Choice, Keeps, enough
+from erank_lite.benchmarks.report.machines import Fit, lines, measured_models
 from erank_lite.benchmarks.report.tables import Table
 from erank_lite.benchmarks.report.wording import percent, size
 from erank_lite.planning import PUBLISHED
 
-MARKS: dict[Keeps | None, str] = {"scores": "●", "ranking": "◐", "neither": "○", None: ""}
+MARKS: dict[Keeps | None, str] = {
+    "scores": "●", "ranking": "◐", "neither": "○", "few": "", None: "",
+}  # fmt: skip
 
 
 def choice_table(choice: Choice) -> Table:
@@ -20,16 +22,18 @@ def choice_table(choice: Choice) -> Table:
     rows = [
         (
             file.short, size(file.size), WORDS[file.keeps], percent(file.run["same"]),
-            wording.signed(file.run["change"]), wording.interval(*file.run["interval"]),
+            wording.signed(file.run["change"]),
+            wording.interval(*file.run["interval"]) if enough(file.record) else wording.NONE,
         )
         for file in choice.files
     ]  # fmt: skip
     reference = (choice.reference, size(choice.reference_size), "the reference", "", "", "")
-    queries = f"{choice.queries:,} queries"
-    collections = dict.fromkeys(str(r.data["collection"]) for r in choice.records)
+    compared = [
+        f"{wording.compared(*counted)} of {name}" for name, counted in choice.collections.items()
+    ]
     caption = (
-        f"Files of {choice.model} against {choice.reference_word}, the smallest last: {queries} of "
-        f"{wording.listed([*collections])}"
+        f"Files of {choice.model} against {choice.reference_word}, the smallest last: "
+        f"{wording.listed(compared)}"
     )
     return Table.of(caption, head, [reference, *rows], choice.records, text=("verdict",))
 
@@ -40,11 +44,13 @@ def machine_table(choices: Sequence[Choice]) -> Table:
         [f"{line.memory} GB, {'GPU' if line.gpu else 'no GPU'}", *map(_cell, line.fits)]
         for line in lines(choices)
     ]
-    note = "; ".join(f"{MARKS[keeps]} {words}" for keeps, words in WORDS.items())
+    models = measured_models(choices)
+    marks = "; ".join(f"{MARKS[keeps]} {WORDS[keeps]}" for keeps in VERDICTS)
+    note = f"{marks}: as measured on {wording.listed(models)}, where that type was measured."
     return Table.of(
         "Which type to take, by the memory of the GPU, or of a computer without one",
         ("memory", *PUBLISHED), rows, [r for c in choices for r in c.records],
-        f"{note}, where that type was measured." if choices else "", (*PUBLISHED,),
+        note if models else "", (*PUBLISHED,),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -91,11 +92,38 @@ def thinking(found: object) -> str:
     return "no reasoning" if found == "none" else f"at most {one_line(found)} tokens of reasoning"
 
 
-def model_of(name: str) -> str:
-    """Return the model that a name such as `OWNER/MODEL:TYPE, option=value` begins with."""
+def counted(value: float, one: str, many: str = "") -> str:
+    """Return so many of something."""
+    return f"{value:,} {one if value == 1 else many or one + 's'}"
+
+
+def compared(documents: int, queries: int) -> str:
+    """Return how much was compared."""
+    return f"{counted(documents, 'document')} of {counted(queries, 'query', 'queries')}"
+
+
+_KIND = r"(?:BF16|F16|F32|I?Q\d\w*|GPTQ)(?![A-Za-z0-9])"
+
+
+def parts(name: str) -> tuple[str, str]:
+    """Return the model that a name begins with, and the rest of it.
+
+    Names are `OWNER/MODEL:TYPE, option=value`, or a file or folder `…/MODEL-TYPE+matrix.gguf`,
+    `…/MODEL-GPTQ-4bit`.
+    """
     if "://" in name:
-        return one_line(name)
-    return one_line(re.split("[:,]", name, maxsplit=1)[0].rpartition("/")[2] or name)
+        return one_line(name), ""
+    place, *after = re.split("[:,]", name, maxsplit=1)
+    last = (place.rstrip("/").rpartition("/")[2] or place).removesuffix(".gguf")
+    found = re.fullmatch(rf"(.+?)-({_KIND}.*)", last, re.DOTALL)
+    model, kind = found.groups() if found else (last, "")
+    rest = ", ".join(filter(None, map(one_line, (kind, *after))))
+    return one_line(model) or one_line(name), rest
+
+
+def model_of(name: str) -> str:
+    """Return the model that a name begins with; see `parts`."""
+    return parts(name)[0]
 
 
 def short_names(names: Sequence[str], model: str | None = None) -> dict[str, str]:
@@ -108,12 +136,13 @@ def short_names(names: Sequence[str], model: str | None = None) -> dict[str, str
     model = model or (models.pop() if len(models) == 1 else None)
     short = {}
     for name in names:
-        rest = re.split("[:,]", name, maxsplit=1)[1:] if model_of(name) == model else []
-        short[name] = one_line(rest[0]) if rest and one_line(rest[0]) else one_line(name)
-    return short if len(set(short.values())) == len(short) else {n: one_line(n) for n in names}
+        own, rest = parts(name)
+        short[name] = rest if rest and own == model else one_line(name)
+    shared = Counter(short.values())
+    return {name: text if shared[text] == 1 else one_line(name) for name, text in short.items()}
 
 
 def type_of(name: str) -> str | None:
-    """Return the type of weights that a name tells, such as Q4_K_M."""
-    found = re.search(r"(?<![A-Za-z0-9])(?:BF16|F16|F32|I?Q\d\w*)(?![A-Za-z0-9])", name)
+    """Return the type of weights that a name tells, such as Q4_K_M, or Q4_K_M+own by a matrix."""
+    found = re.search(r"(?<![A-Za-z0-9])(?:BF16|F16|F32|I?Q\d\w*)(?![A-Za-z0-9])(?:\+\w+)?", name)
     return found[0] if found else None

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from erank_lite.benchmarks.record import RECORDS
 from erank_lite.benchmarks.report.choice import choices
 from erank_lite.benchmarks.report.records import Record
 from erank_lite.convert.place import claimed
@@ -15,7 +16,6 @@ from erank_lite.errors import InputError, ModelError
 
 PAGE, TABLES = "report.html", "tables.md"
 _PART = ".report.part"
-_RECORDS = "records"
 
 
 def write_report(records: Sequence[Record], out: Path) -> Path:
@@ -78,10 +78,10 @@ def _links(records: Sequence[Record]) -> dict[int, str]:
     used = set()
     for record in records:
         stem = re.sub(r"[^\w.-]", "_", Path(record.name).stem).strip(".")[:100] or "record"
-        name, n = f"{_RECORDS}/{stem}.json", 1
+        name, n = f"{RECORDS}/{stem}.json", 1
         while name.lower() in used:
             n += 1
-            name = f"{_RECORDS}/{stem}-{n}.json"
+            name = f"{RECORDS}/{stem}-{n}.json"
         used.add(name.lower())
         taken[id(record)] = name
     return taken
@@ -113,4 +113,4 @@ def _earlier(out: Path) -> set[str]:
     text = page.read_text("utf-8", errors="replace") if page.is_file() else ""
     if f'content="{GENERATOR}' not in text:
         return set()
-    return set(re.findall(rf'(?:src|href)="([\w-]+\.png|{_RECORDS}/[\w.-]+\.json)"', text))
+    return set(re.findall(rf'(?:src|href)="([\w-]+\.png|{RECORDS}/[\w.-]+\.json)"', text))
