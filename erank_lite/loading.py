@@ -99,7 +99,8 @@ def _checked_options(name: str, engine: type[Engine], options: Mapping[str, Any]
                 f"the {name} engine has no option {option}: leave it out, or name another engine"
             )
         kinds = get_args(known[option]) or (known[option],)
-        checked[option] = Path(value) if Path in kinds and isinstance(value, str) else value
+        place = Path in kinds and str not in kinds and isinstance(value, str)
+        checked[option] = Path(value) if place else value
         if not any(_is_of(checked[option], kind) for kind in kinds):
             words = " or ".join(_KINDS[k] for k in map(_plain, kinds) if k in _KINDS)
             raise InputError(f"{option} must be {words}, not {str(value)[:40]!r}")
