@@ -29,6 +29,9 @@ _PACKAGES = (
     "llama-cpp-python", "torch", "transformers", "gptqmodel", "bm25s", "ir-measures", "numpy",
 )  # fmt: skip
 
+# A list of nothing but numbers, as json spreads it over lines; in a text a line break is escaped.
+_NUMBERS = re.compile(r"\[\n\s*([-+.\deE]+(?:,\n\s*[-+.\deE]+)*)\n\s*\]")
+
 Record = dict[str, Any]
 
 
@@ -104,11 +107,16 @@ def write_json(path: Path, value: Any) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        text = json.dumps(value, indent=1, ensure_ascii=False)
+        beside.write_text(_NUMBERS.sub(_in_one_line, text) + "\n", "utf-8")
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _in_one_line(numbers: re.Match[str]) -> str:
+    return f"[{' '.join(numbers[1].split())}]"
 
 
 def file_name(text: str) -> str:

@@ -248,3 +248,12 @@ def test_killed_at_random_moments_nothing_is_lost_or_done_twice(
         assert row["score"] == other["score"]
         # The noise of another batch, which the README states.
         assert row["probability"] == pytest.approx(other["probability"], rel=0.02)
+
+
+def test_a_records_numbers_stand_in_one_line(tmp_path: Path) -> None:
+    from erank_lite.benchmarks.record import write_json
+
+    value = {"a": [[1.5, 2], [3, -4e-5]], "b": ["x, [ 1 ]", "[\n 1\n]", True], "c": [], "d": [1]}
+    write_json(tmp_path / "made" / "r.json", value)
+    text = (tmp_path / "made" / "r.json").read_text()
+    assert json.loads(text) == value and "  [1.5, 2],\n  [3, -4e-05]\n" in text

@@ -21,7 +21,7 @@ from erank_lite.types import Progress
 _MEASURE = "nDCG@10"
 _DEPTH = 10
 _FLOOR = (5, 3)  # documents together, beside another number of the reference's own
-_POINTS = 500  # of a scatter plot
+_POINTS = 200  # of a scatter plot
 
 Forced = dict[tuple[str, str], Distribution]
 
