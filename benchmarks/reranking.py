@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import erank_lite
 from erank_lite.benchmarks.journal import Journal, opened
 from erank_lite.benchmarks.quality.collection import Collection
 from erank_lite.benchmarks.quality.first_stage import Candidates
-from erank_lite.benchmarks.record import machine
+from erank_lite.benchmarks.record import machine, versions
 from erank_lite.benchmarks.spec import ModelSpec, Weights
 from erank_lite.errors import InputError, ModelError
 from erank_lite.prompt import instruction_text
@@ -173,7 +172,7 @@ def facts(spec: ModelSpec, weights: Weights, job: Job) -> dict[str, Any]:
         "engine": weights.engine,
         "options": {name: str(value) for name, value in sorted(spec.options.items())},
         "code": _code(),
-        "libraries": {name: found for name in _LIBRARIES if (found := _installed(name))},
+        "libraries": versions(_LIBRARIES),
         "machine": machine(),
     }
 
@@ -219,10 +218,3 @@ def _code() -> str:
     for file in (*(package / name for name in _CODE), *sorted(package.glob("engines/*.py"))):
         state.update(file.read_bytes())
     return state.hexdigest()
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

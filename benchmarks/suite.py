@@ -84,7 +84,7 @@ class Suite:
         for spec in specs:
             spec.bring(progress(spec.label))  # a name that is wrong is told before hours of work
         for collection in collections:
-            candidates, _ = self.first_stage.of(collection, out, say)
+            candidates, found_by = self.first_stage.of(collection, out, say)
             job = Job.of(collection, candidates, self.settings)
             compare(
                 reference,
@@ -99,9 +99,9 @@ class Suite:
             for spec in (reference, *specs):
                 evaluate(
                     spec,
-                    collection,
-                    self.first_stage,
-                    self.settings,
+                    job,
+                    found_by,
+                    self.first_stage.depth,
                     out,
                     command=command,
                     alpha=_ALPHA,

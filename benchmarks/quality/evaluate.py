@@ -22,7 +22,7 @@ from erank_lite.benchmarks.quality.first_stage import (
 from erank_lite.benchmarks.quality.measures import measured
 from erank_lite.benchmarks.quality.published import published
 from erank_lite.benchmarks.record import RECORDS, Record, file_name, record, write_json
-from erank_lite.benchmarks.reranking import Job, Row, Settings, rerank
+from erank_lite.benchmarks.reranking import Job, Row, rerank
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.fusion import hybrid_scores
 from erank_lite.types import Progress
@@ -80,9 +80,9 @@ class FirstStage:
 
 def evaluate(
     spec: ModelSpec,
-    collection: Collection,
-    first_stage: FirstStage,
-    settings: Settings,
+    job: Job,
+    found_by: str,
+    depth: int,
     work: Path,
     *,
     command: str,
@@ -100,9 +100,9 @@ def evaluate(
 
     Args:
         spec: the model.
-        collection: what it is measured on.
-        first_stage: where the candidates come from.
-        settings: how documents are read.
+        job: the documents, as `FirstStage.of` found them.
+        found_by: what found them.
+        depth: how many of each query were asked for.
         work: a folder.
         command: what was typed.
         alpha: the weight of the first stage in the hybrid run that is written.
@@ -118,8 +118,7 @@ def evaluate(
         InputError: something that was given cannot be used.
         ModelError: the model cannot.
     """
-    candidates, found_by = first_stage.of(collection, work, say)
-    job = Job.of(collection, candidates, settings)
+    collection, settings = job.collection, job.settings
     outcome = rerank(spec, job, work, say=say, progress=progress)
     ranking = outcome.ranking()
     name = f"{file_name(collection.name)}-{outcome.key}"
@@ -127,11 +126,11 @@ def evaluate(
     write_run(file, _scored(ranking, "rank_score"), spec.label)
     measures: dict[str, Any] = {
         "first stage": measured(
-            {q: [name for name, _ in found] for q, found in candidates.items()},
+            {q: [name for name, _ in found] for q, found in job.candidates.items()},
             collection,
-            first_stage.depth,
+            depth,
         ),
-        "reranked": measured(_ids(ranking), collection, first_stage.depth),
+        "reranked": measured(_ids(ranking), collection, depth),
     }
     if found_by != _OWN:
         hybrids = {
@@ -139,8 +138,7 @@ def evaluate(
             for a in sorted({*ALPHAS, alpha})
         }
         measures["hybrid"] = {
-            str(a): measured(_ids(hybrid), collection, first_stage.depth)
-            for a, hybrid in hybrids.items()
+            str(a): measured(_ids(hybrid), collection, depth) for a, hybrid in hybrids.items()
         }
         write_run(
             file.with_name(f"{name}.hybrid-{alpha}.trec"),
@@ -150,7 +148,7 @@ def evaluate(
     as_published = (
         whole
         and found_by in (BM25, _OWN)
-        and (found_by == _OWN or first_stage.depth == PAPER_DEPTH)
+        and (found_by == _OWN or depth == PAPER_DEPTH)
         and settings.instruction is None
         and settings.thinking == "full"
         and settings.truncate_length == _PAPER_TRUNCATION
@@ -165,7 +163,7 @@ def evaluate(
         collection=collection.name,
         queries=len(collection.queries),
         documents=len(rows),
-        depth=first_stage.depth,
+        depth=depth,
         first_stage=found_by,
         instruction=job.instruction,
         thinking=settings.thinking,

@@ -19,7 +19,7 @@ from rich.table import Table
 from erank_lite.benchmarks.quality.evaluate import FirstStage, bright, evaluate
 from erank_lite.benchmarks.quality.sources import open_collections
 from erank_lite.benchmarks.record import RECORDS, Record, command_line
-from erank_lite.benchmarks.reranking import Settings
+from erank_lite.benchmarks.reranking import Job, Settings
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.cli.convert import shown_progress
 from erank_lite.cli.terminal import Terminal, printable
@@ -54,12 +54,15 @@ def run(
     records = []
     for collection in found:
         whole = queries is None or queries >= len(collection.queries)
+        part = collection if whole or queries is None else collection.first(queries)
+        candidates, found_by = first_stage.of(part, out, say)
+        job = Job.of(part, candidates, settings)
         with job_progress(f"{spec.label}, {collection.name}") as progress:
             result = evaluate(
                 spec,
-                collection if whole or queries is None else collection.first(queries),
-                first_stage,
-                settings,
+                job,
+                found_by,
+                first_stage.depth,
                 out,
                 command=command_line(),
                 alpha=alpha,
