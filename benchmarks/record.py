@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from erank_lite.errors import InputError
-from erank_lite.hardware import probe
+from erank_lite.machine.hardware import probe
 from erank_lite.version import __version__
 
 METRICS_VERSION = 1

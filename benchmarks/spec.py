@@ -12,8 +12,8 @@ from typing import Any
 from erank_lite.engines import is_address
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
-from erank_lite.loading import load, resolve
-from erank_lite.models import is_a
+from erank_lite.load import load, resolve
+from erank_lite.models.prepare import is_a
 from erank_lite.types import Progress
 
 _OPTION = re.compile(r",\s*([a-z_]+)=([^,]*)\Z")
@@ -77,7 +77,7 @@ class ModelSpec:
         return Weights(engine, place)
 
     def load(self, progress: Progress = _quiet) -> Engine:
-        """Load the model; see `erank_lite.loading.load`."""
+        """Load the model; see `erank_lite.load.load`."""
         return load(self.model, self.engine, self.options, progress)
 
 

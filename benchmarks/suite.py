@@ -12,10 +12,10 @@ from erank_lite.benchmarks.quality.collection import Collection
 from erank_lite.benchmarks.quality.evaluate import FirstStage, evaluate
 from erank_lite.benchmarks.record import RECORDS, Record
 from erank_lite.benchmarks.report import read_records, write_report
-from erank_lite.benchmarks.reranking import Job, Settings
+from erank_lite.benchmarks.runner import Job, Settings
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.errors import InputError, ModelError
-from erank_lite.models import PACKAGED, checkpoint_folder
+from erank_lite.models.prepare import BUNDLED_MODEL, checkpoint_folder
 from erank_lite.types import Progress
 
 MATRIX = "+imatrix"
@@ -130,7 +130,7 @@ class Suite:
             return replace(spec, label=f"{self.model}:{plain}")
         file = out / "files" / f"{Path(self.model).name}-{plain}{MATRIX}.gguf"
         if not file.is_file():
-            from erank_lite.convert.to_gguf import convert_gguf
+            from erank_lite.convert.gguf.convert import convert_gguf
 
             file.parent.mkdir(parents=True, exist_ok=True)
             convert_gguf(
@@ -138,7 +138,7 @@ class Suite:
                 file,
                 plain,
                 imatrix="auto",
-                writes_prose=self.model != PACKAGED,
+                check_perplexity=self.model != BUNDLED_MODEL,
                 progress=progress(f"{plain} with an importance matrix"),
             )
         return replace(ModelSpec.parse(str(file)), label=f"{self.model}:{kind}")

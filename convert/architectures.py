@@ -21,7 +21,7 @@ from erank_lite.errors import ModelError
 _NAMES = {"Qwen3ForCausalLM": "qwen3", "LlamaForCausalLM": "llama"}
 
 
-_MOST, _MOST_LAYERS = 2**31 - 1, 1000
+_MOST, _MAX_LAYERS = 2**31 - 1, 1000
 _SMALLEST, _LARGEST = 1e-30, 1e30
 
 
@@ -262,7 +262,7 @@ def _llama3_factors(rope: Rope, head_dim: int) -> npt.NDArray[np.float32]:
 
 def _count(values: Mapping[str, Any], key: str) -> int:
     value = values.get(key)
-    most = _MOST_LAYERS if key == "num_hidden_layers" else _MOST
+    most = _MAX_LAYERS if key == "num_hidden_layers" else _MOST
     if type(value) is not int or not 1 <= value <= most:
         raise ModelError(f"config.json: {key} must be an integer from 1 to {most}, not {value!r}")
     return value

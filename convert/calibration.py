@@ -16,15 +16,15 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import IO
 
-from erank_lite.checkpoint import CheckpointFolder
 from erank_lite.engines import engine_class
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError, ModelError
-from erank_lite.models import cache_folder, exclusive, identity, model_file
-from erank_lite.prompt import PromptCore
-from erank_lite.score_vocabulary import ScoreVocabulary
-from erank_lite.scoring import MAX_NEW_TOKENS, ScoreReader
-from erank_lite.tokenizer import clean
+from erank_lite.families.erank.prompt import PromptBuilder
+from erank_lite.families.erank.score import MAX_NEW_TOKENS, ScoreGuide
+from erank_lite.families.erank.vocabulary import ScoreVocabulary
+from erank_lite.models.checkpoint import CheckpointFolder
+from erank_lite.models.prepare import cache_folder, exclusive, identity, model_file
+from erank_lite.text.tokenizer import clean
 from erank_lite.types import Progress, Prompt, Request
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ Samples = Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Triple:
+class CalibrationExample:
     """What one calibration prompt is made of; `instruction` is a name or free text."""
 
     instruction: str
@@ -48,7 +48,7 @@ class Triple:
     document: str
 
 
-def read_triples(path: Path) -> list[Triple]:
+def read_examples(path: Path) -> list[CalibrationExample]:
     """Read triples from a JSONL file: objects with `instruction`, `query` and `document`.
 
     Blank lines are skipped, other keys ignored.
@@ -73,7 +73,7 @@ def read_triples(path: Path) -> list[Triple]:
     return triples
 
 
-def _triple(line: bytes, place: str) -> Triple:
+def _triple(line: bytes, place: str) -> CalibrationExample:
     try:
         value = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -81,30 +81,30 @@ def _triple(line: bytes, place: str) -> Triple:
     if not isinstance(value, dict):
         raise InputError(f"{place} must be a JSON object, not a {type(value).__name__}")
     found = {}
-    for key in (f.name for f in fields(Triple)):
+    for key in (f.name for f in fields(CalibrationExample)):
         text = value.get(key)
         if not isinstance(text, str) or not text.strip():
             wrong = "is missing" if key not in value else "must be a string with text in it"
             raise InputError(f"{place}: {key!r} {wrong}")
         found[key] = clean(text)
-    return Triple(**found)
+    return CalibrationExample(**found)
 
 
-def digest(content: Iterable[Triple] | Samples) -> str:
+def digest(content: Iterable[CalibrationExample] | Samples) -> str:
     """Return the SHA-256 of triples, or of lists of token ids, whatever file they came from."""
-    entries = [astuple(c) if isinstance(c, Triple) else list(c) for c in content]
+    entries = [astuple(c) if isinstance(c, CalibrationExample) else list(c) for c in content]
     return hashlib.sha256(json.dumps(entries, ensure_ascii=False).encode()).hexdigest()
 
 
-class OwnText:
+class SelfGeneratedCalibration:
     """Prompts for triples, and what the model writes after them."""
 
-    def __init__(self, source: CheckpointFolder, triples: Sequence[Triple]) -> None:
+    def __init__(self, source: CheckpointFolder, triples: Sequence[CalibrationExample]) -> None:
         """Make the prompts.
 
         Args:
             source: the model's checkpoint.
-            triples: as `read_triples` returns them.
+            triples: as `read_examples` returns them.
 
         Raises:
             InputError: a triple cannot be made a prompt.
@@ -112,12 +112,12 @@ class OwnText:
         """
         self.source = source
         tokenizer = source.tokenizer()
-        core = PromptCore(tokenizer, source.chat_template())
+        core = PromptBuilder(tokenizer, source.chat_template())
         context = source.config["max_position_embeddings"]
         # A short context keeps at least half of its room for the prompt, as in `Reranker`.
         self._limit = min(source.max_new_tokens or MAX_NEW_TOKENS, context // 2)
         vocabulary = ScoreVocabulary(tokenizer, source.end_ids(tokenizer))
-        capacity = ScoreReader(vocabulary, Prompt((), 0), "full", self._limit).capacity
+        capacity = ScoreGuide(vocabulary, Prompt((), 0), "full", self._limit).max_tokens
         self.prompts = []
         for number, triple in enumerate(triples, 1):
             try:
@@ -202,7 +202,7 @@ class OwnText:
         def request(index: int) -> Request:
             prompt = self.prompts[index]
             return Request(
-                index, prompt, lambda: ScoreReader(vocabulary, prompt, "full", self._limit)
+                index, prompt, lambda: ScoreGuide(vocabulary, prompt, "full", self._limit)
             )
 
         sizes = {i: len(self.prompts[i].ids) for i in which}
@@ -218,8 +218,8 @@ class OwnText:
             if completion.failure is not None:
                 _log.warning("a calibration prompt is left out: %s", completion.failure)
                 continue
-            assert isinstance(completion.reader, ScoreReader)
-            yield completion.key, completion.reader.ids
+            assert isinstance(completion.guide, ScoreGuide)
+            yield completion.key, completion.guide.ids
 
 
 def _append(stream: IO[str], index: int, ids: tuple[int, ...]) -> None:

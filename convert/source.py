@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from erank_lite.convert.architectures import Architecture
-from erank_lite.convert.checkpoint import Checkpoint, StoredTensor
-from erank_lite.convert.tensor_data import PIECE
+from erank_lite.convert.gguf.tensors import PIECE
 from erank_lite.errors import ModelError
+from erank_lite.models.safetensors import Checkpoint, StoredTensor
 
 
 def open_source(path: Path) -> tuple[Checkpoint, Architecture]:

@@ -10,13 +10,13 @@ from erank_lite.version import __version__
 
 if TYPE_CHECKING:
     from erank_lite.errors import ErankLiteError, InputError, ModelError
-    from erank_lite.fusion import hybrid_scores
-    from erank_lite.reranker import Reranker, ranked
+    from erank_lite.hybrid import hybrid_scores
+    from erank_lite.reranker import Reranker, sort_results
 
 # A Python that is started in a clone finds this folder before the installed package; the converter,
 # which belongs to it, lies beside it there.
 _clone = Path(__file__).parent.parent
-if (_clone / "convert" / "to_gguf.py").is_file():
+if (_clone / "convert" / "__init__.py").is_file():
     __path__.append(str(_clone))
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "Reranker",
     "__version__",
     "hybrid_scores",
-    "ranked",
+    "sort_results",
 ]
 
 _MODULES = {
@@ -34,8 +34,8 @@ _MODULES = {
     "InputError": "errors",
     "ModelError": "errors",
     "Reranker": "reranker",
-    "hybrid_scores": "fusion",
-    "ranked": "reranker",
+    "hybrid_scores": "hybrid",
+    "sort_results": "reranker",
 }
 
 

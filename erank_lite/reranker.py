@@ -13,10 +13,10 @@ from typing import Any
 
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
-from erank_lite.loading import load
-from erank_lite.prompt import PromptCore, QueryPrompts
-from erank_lite.score_vocabulary import ScoreVocabulary
-from erank_lite.scoring import MAX_NEW_TOKENS, ScoreReader, parse_thinking
+from erank_lite.families.erank.prompt import PromptBuilder, QueryPromptBuilder
+from erank_lite.families.erank.score import MAX_NEW_TOKENS, ScoreGuide, parse_thinking
+from erank_lite.families.erank.vocabulary import ScoreVocabulary
+from erank_lite.load import load
 from erank_lite.types import Prompt, Request, Score
 
 Doc = Mapping[str, Any] | str
@@ -41,14 +41,14 @@ class Reranker:
         Args:
             model: a GGUF file, the folder of a checkpoint (BF16 or GPTQ), a name on the Hugging
                 Face hub (what is missing is downloaded and converted, once; see
-                `erank_lite.models.model_file`), the address of a server (http://…), or an engine
+                `erank_lite.models.prepare.model_file`), the address of a server (http://…), or an engine
                 that is already there (it is then the caller's to close).
             engine: "llama.cpp", "gptq", "transformers", "remote", or "auto", which takes what suits
-                the model and this machine (`erank_lite.choosing`).
+                the model and this machine (`erank_lite.engines.choosing`).
             thinking: "full" (reasoning as long as the model likes, up to the published limit), a
                 budget in tokens, after which the answer is asked for, or "none".
             options: the engine's own, such as `strict`, `sequences`, `gpu_layers`, `threads`; see
-                the engines' docstrings, such as `erank_lite.engines.llama_cpp.LlamaCppEngine`.
+                the engines' docstrings, such as `erank_lite.engines.llama_cpp.engine.LlamaCppEngine`.
 
         Raises:
             ModelError: the model cannot be used.
@@ -65,12 +65,12 @@ class Reranker:
         else:
             self.engine = load(model, engine, options)
         try:
-            self._prompts = PromptCore(self.engine.tokenizer, self.engine.chat_template)
+            self._prompts = PromptBuilder(self.engine.tokenizer, self.engine.chat_template)
             self._vocabulary = ScoreVocabulary(self.engine.tokenizer, self.engine.end_ids)
             limit = self.engine.max_new_tokens or MAX_NEW_TOKENS
             # A short context keeps at least half of its room for the prompt.
             self._max_new_tokens = min(limit, self.engine.context_length // 2)
-            self._room = self.engine.context_length - self._reader(Prompt((), 0)).capacity
+            self._room = self.engine.context_length - self._reader(Prompt((), 0)).max_tokens
             if self._room < 1:
                 raise InputError(
                     f"a thinking budget of {self.thinking} leaves no room for a prompt: the "
@@ -94,7 +94,7 @@ class Reranker:
             docs: texts, or dicts with `content` and, for hybrids, `first_stage_score`; they are
                 not changed, and their other keys pass through.
             instruction: what relevance means: free text, or a name such as "beir" or
-                "bright/aops" (`erank_lite.prompt.INSTRUCTIONS`); None means "beir".
+                "bright/aops" (`erank_lite.families.erank.prompt.INSTRUCTIONS`); None means "beir".
             truncate_length: cut the query and each document to this many tokens; None cuts a
                 document only where the model's context demands it.
 
@@ -111,7 +111,7 @@ class Reranker:
             InputError: the query, a document or an option cannot be used.
             ModelError: the engine cannot go on.
         """
-        return ranked(list(self.iter_rerank(query, docs, instruction, truncate_length)))
+        return sort_results(list(self.iter_rerank(query, docs, instruction, truncate_length)))
 
     def iter_rerank(
         self,
@@ -154,10 +154,10 @@ class Reranker:
         for number, result in self._run(self._jobs(queries, instruction, truncate_length, counts)):
             waiting.setdefault(number, []).append(result)
             while place < len(counts) and len(waiting.get(place, ())) == counts[place]:
-                yield ranked(waiting.pop(place, []))
+                yield sort_results(waiting.pop(place, []))
                 place += 1
         while place < len(counts):  # queries without documents, at the end
-            yield ranked(waiting.pop(place, []))
+            yield sort_results(waiting.pop(place, []))
             place += 1
 
     def iter_rerank_many(
@@ -184,7 +184,7 @@ class Reranker:
         instruction: str | None,
         truncate_length: int | None,
         counts: list[int],
-    ) -> Iterator[tuple[QueryPrompts, Sequence[Doc]]]:
+    ) -> Iterator[tuple[QueryPromptBuilder, Sequence[Doc]]]:
         """Yield the queries' prompts and documents, and note in `counts` how many these are."""
         for number, (query, docs) in enumerate(queries):
             try:
@@ -210,11 +210,11 @@ class Reranker:
     ) -> None:
         self.close()
 
-    def _reader(self, prompt: Prompt) -> ScoreReader:
-        return ScoreReader(self._vocabulary, prompt, self.thinking, self._max_new_tokens)
+    def _reader(self, prompt: Prompt) -> ScoreGuide:
+        return ScoreGuide(self._vocabulary, prompt, self.thinking, self._max_new_tokens)
 
     def _run(
-        self, jobs: Iterable[tuple[QueryPrompts, Sequence[Doc]]]
+        self, jobs: Iterable[tuple[QueryPromptBuilder, Sequence[Doc]]]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (number of the job, result) for every document of every job, as they finish."""
         documents: dict[int, tuple[int, int, Doc, bool]] = {}
@@ -261,13 +261,13 @@ class Reranker:
                 key, (score, tokens) = ready.pop(0)
                 number, index, doc, truncated = documents.pop(key)
                 result = _result(doc, index, score, truncated)
-                yield number, result | {"tokens": tokens, "engine": self.engine.ran}
+                yield number, result | {"tokens": tokens, "engine": self.engine.description}
 
         completions = self.engine.run(requests())
         try:
             for completion in completions:
-                assert isinstance(completion.reader, ScoreReader)
-                score = completion.reader.score()
+                assert isinstance(completion.guide, ScoreGuide)
+                score = completion.guide.score()
                 if completion.failure is not None:
                     score = _failed(completion.failure, score)
                 done = scores[completion.key] = score, completion.tokens
@@ -282,7 +282,7 @@ class Reranker:
                 close()
 
 
-def ranked(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def sort_results(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return `results` best first, with `rank` from 1.
 
     Equal rank scores (all the zeros, mostly) are ordered by the expected score if every tied

@@ -18,43 +18,43 @@ class Prompt:
     Attributes:
         ids: the whole prompt.
         shared: how many leading ids are the same for every document of the query.
-        thought: what the chat template put after a `<think>` that it opened itself (usually a
+        think_prefix: what the chat template put after a `<think>` that it opened itself (usually a
             newline), or None where it opened none.
         truncated: the document was cut, by `truncate_length` or to fit the context.
     """
 
     ids: tuple[int, ...]
     shared: int
-    thought: str | None = None
+    think_prefix: str | None = None
     truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a reader wants next: drop ids, append ids, then generate.
+    """What a guide wants next: drop ids, append ids, then generate.
 
     Attributes:
-        rewind: ids to drop from the end of the sequence, before anything else.
+        drop: ids to drop from the end of the sequence, before anything else.
         force: ids to append without sampling.
-        limit: how many tokens may be generated before the reader must be asked again; an engine
+        max_tokens: how many tokens may be generated before the guide must be asked again; an engine
             that feeds token by token may ignore it.
-        measure: ids whose log-probability is wanted at the next token, beside that of the token
+        logprobs_for: ids whose log-probability is wanted at the next token, beside that of the token
             chosen there; None where no probability is wanted, so none need be computed.
         done: nothing can change the result any more.
     """
 
-    rewind: int = 0
+    drop: int = 0
     force: tuple[int, ...] = ()
-    limit: int = 1
-    measure: tuple[int, ...] | None = None
+    max_tokens: int = 1
+    logprobs_for: tuple[int, ...] | None = None
     done: bool = False
 
 
-class Reader(Protocol):
+class Guide(Protocol):
     """Follows one completion and says at each token what the engine must do next."""
 
     @property
-    def capacity(self) -> int:
+    def max_tokens(self) -> int:
         """The most ids that a completion can hold at any moment."""
 
     def begin(self) -> Step:
@@ -72,26 +72,26 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt to complete. `reader` makes a fresh reader; a restarted document needs another."""
+    """One prompt to complete. `guide` makes a fresh guide; a restarted document needs another."""
 
     key: int
     prompt: Prompt
-    reader: Callable[[], Reader]
+    guide: Callable[[], Guide]
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A finished request: its reader has seen the end, or `failure` says why it could not.
+    """A finished request: its guide has seen the end, or `failure` says why it could not.
 
     Attributes:
         key: the request's key.
-        reader: the reader that followed the completion.
+        guide: the guide that followed the completion.
         tokens: how many tokens were generated for it.
         failure: the engine's reason where the document could not be completed, else None.
     """
 
     key: int
-    reader: Reader
+    guide: Guide
     tokens: int = 0
     failure: str | None = None
 

@@ -15,7 +15,7 @@ import Stemmer
 from bm25s.stopwords import STOPWORDS_EN_PLUS
 from tokenizers import Tokenizer as HFTokenizer
 
-from erank_lite.prompt import INSTRUCTIONS
+from erank_lite.families.erank.prompt import INSTRUCTIONS
 from training.pairs import grade
 from training.tokenizer import template_parts
 

@@ -36,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from erank_lite.gguf_file import GGUFFile
+from erank_lite.models.gguf import GGUFFile
 from training.model import Qwen3, Shape, rms_norm, rotated, save_checkpoint
 from training.tokenizer import NewTokenizer, make_tokenizer, save_tokenizer
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as HFTokenizer
 
-from erank_lite.gguf_file import GGUFFile
-from erank_lite.prompt import MESSAGE
-from erank_lite.tokenizer import Tokenizer
+from erank_lite.families.erank.prompt import MESSAGE
+from erank_lite.models.gguf import GGUFFile
+from erank_lite.text.tokenizer import Tokenizer
 
 END, OPEN, CLOSE = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")

@@ -80,7 +80,7 @@ _CHILD = """
 import json, sys, time
 from dataclasses import asdict
 from pathlib import Path
-from erank_lite.convert.to_gguf import convert_gguf
+from erank_lite.convert.gguf.convert import convert_gguf
 needs, begun = {}, {}
 def note(stage, done, total):
     begun.setdefault(stage, time.perf_counter())

@@ -23,7 +23,7 @@ _CHILD = """
 import json, random, sys, time
 from dataclasses import asdict
 from pathlib import Path
-from erank_lite.convert.to_gptq import convert_gptq
+from erank_lite.convert.gptq.convert import convert_gptq
 source, out, count, length, device = sys.argv[1:]
 size = json.loads((Path(source) / "config.json").read_text())["vocab_size"]
 draw = random.Random(0)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from erank_lite.benchmarks.fidelity.agreement import agreement, interval
-from erank_lite.benchmarks.fidelity.forced import Distribution, distributions, divergence
+from erank_lite.benchmarks.fidelity.teacher_forcing import Distribution, distributions, divergence
 from erank_lite.benchmarks.quality.measures import by_queries
 from erank_lite.benchmarks.record import RECORDS, Record, file_name, record, write_json
-from erank_lite.benchmarks.reranking import Job, Outcome, rerank
+from erank_lite.benchmarks.runner import Job, Outcome, rerank
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.types import Progress
 
@@ -66,7 +66,7 @@ def compare(
         A record of kind "fidelity": for each run what `agreement` gives, `nDCG@10`, its `change`
         from the reference's with the `interval` of a paired bootstrap, `kl` and `kl_95` (mean and
         95th percentile of the divergence of the answer's distribution, in nats, behind the
-        reference's reasoning; see `erank_lite.benchmarks.fidelity.forced`), and `same_answer`, the
+        reference's reasoning; see `erank_lite.benchmarks.fidelity.teacher_forcing`), and `same_answer`, the
         share of equal most probable answers there.
 
     Raises:
@@ -91,7 +91,7 @@ def compare(
         runs.append(
             {
                 "name": spec.label,
-                "ran": found.ran,
+                "ran": found.description,
                 "size": found.size,
                 "floor": is_floor,
                 **agreement(found.ranking(), outcome.ranking()),
@@ -113,7 +113,7 @@ def compare(
         truncate_length=job.settings.truncate_length,
         reference={
             "name": reference.label,
-            "ran": outcome.ran,
+            "ran": outcome.description,
             "size": outcome.size,
             _MEASURE: statistics.fmean(base.values()),
             "documents_per_second": outcome.rate,

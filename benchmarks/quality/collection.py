@@ -18,7 +18,7 @@ class Collection:
 
     Attributes:
         name: of the collection, such as "scifact" or "bright/biology".
-        benchmark: what it belongs to: a name of `erank_lite.prompt.INSTRUCTIONS`.
+        benchmark: what it belongs to: a name of `erank_lite.families.erank.prompt.INSTRUCTIONS`.
         queries: the text of each judged query, by id.
         read: reads the documents from the beginning, as (id, text).
         qrels: the grade of each judged document, by query.

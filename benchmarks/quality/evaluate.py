@@ -20,11 +20,11 @@ from erank_lite.benchmarks.quality.first_stage import (
     write_run,
 )
 from erank_lite.benchmarks.quality.measures import measured
-from erank_lite.benchmarks.quality.published import published
+from erank_lite.benchmarks.quality.paper import published
 from erank_lite.benchmarks.record import RECORDS, Record, file_name, record, write_json
-from erank_lite.benchmarks.reranking import Job, Row, rerank
+from erank_lite.benchmarks.runner import Job, Row, rerank
 from erank_lite.benchmarks.spec import ModelSpec
-from erank_lite.fusion import hybrid_scores
+from erank_lite.hybrid import hybrid_scores
 from erank_lite.types import Progress
 
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
@@ -158,7 +158,7 @@ def evaluate(
         "quality",
         command,
         model=spec.label,
-        ran=outcome.ran,
+        ran=outcome.description,
         size=outcome.size,
         collection=collection.name,
         queries=len(collection.queries),

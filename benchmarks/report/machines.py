@@ -1,4 +1,4 @@
-"""Which type of each ERank model a machine has the memory for, by `erank_lite.planning`."""
+"""Which type of each ERank model a machine has the memory for, by `erank_lite.machine.planning`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from erank_lite.benchmarks.report.choice import Choice, File, Keeps
-from erank_lite.hardware import Gpu, Hardware
-from erank_lite.planning import PUBLISHED, ModelFacts, Wishes, plan
+from erank_lite.machine.hardware import Gpu, Hardware
+from erank_lite.machine.planning import PUBLISHED, ModelShape, Overrides, plan
 
 MEMORIES = (4, 8, 16, 24, 48)
 """Of usual machines, in GiB."""
@@ -17,7 +17,7 @@ _USABLE_OF_GPU, _USABLE = 0.95, 0.75
 _GIB = 2**30
 
 HOW = (
-    "Room is what erank_lite.planning computes for documents of usual length with their full "
+    "Room is what erank_lite.machine.planning computes for documents of usual length with their full "
     f"reasoning: on a GPU, the whole model and two documents in {100 * _USABLE_OF_GPU:.0f} % of "
     f"its memory; without one, the model and one document in {100 * _USABLE:.0f} % of the "
     "computer's memory, the rest being the system's and other programs'."
@@ -130,7 +130,7 @@ def _documents(name: str, kind: str, memory: int, gpu: bool) -> int:
     # Beside a GPU, the computer's own memory is taken to be no hindrance.
     free = int(_USABLE * (max(MEMORIES) * _GIB if gpu else total))
     machine = Hardware("", "", 8, (), free, free, gpus, None, {})
-    model = ModelFacts.published(name, kind)
-    found = plan(model, machine, Wishes())
+    model = ModelShape.published(name, kind)
+    found = plan(model, machine, Overrides())
     whole = not gpu or found.gpu_layers > model.layers
     return found.documents if found.fits and whole else 0

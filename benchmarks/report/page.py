@@ -13,7 +13,7 @@ from erank_lite.benchmarks.report.choice import FEW, RULE, VERDICTS, WORDS, Choi
 from erank_lite.benchmarks.report.records import Record
 from erank_lite.benchmarks.report.sections import Section
 from erank_lite.benchmarks.report.verdicts import MARKS, choice_table
-from erank_lite.planning import PUBLISHED
+from erank_lite.machine.planning import PUBLISHED
 from erank_lite.version import __version__
 
 GENERATOR = "erank-lite report"

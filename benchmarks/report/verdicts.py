@@ -9,7 +9,7 @@ from erank_lite.benchmarks.report.choice import VERDICTS, WORDS, Choice, Keeps, 
 from erank_lite.benchmarks.report.machines import Fit, lines, measured_models
 from erank_lite.benchmarks.report.tables import Table
 from erank_lite.benchmarks.report.wording import percent, size
-from erank_lite.planning import PUBLISHED
+from erank_lite.machine.planning import PUBLISHED
 
 MARKS: dict[Keeps | None, str] = {
     "scores": "●", "ranking": "◐", "neither": "○", "few": "", None: "",

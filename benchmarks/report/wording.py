@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from erank_lite.convert.needs import amount
-from erank_lite.planning import gib
+from erank_lite.convert.estimate import amount
+from erank_lite.machine.planning import gib
 
 NONE = "–"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from erank_lite.benchmarks.record import RECORDS
 from erank_lite.benchmarks.report.choice import choices
 from erank_lite.benchmarks.report.records import Record
-from erank_lite.convert.place import claimed
+from erank_lite.convert.output import claimed
 from erank_lite.errors import InputError, ModelError
 
 PAGE, TABLES = "report.html", "tables.md"

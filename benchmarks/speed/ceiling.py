@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from math import prod
 
 from erank_lite.benchmarks.speed.work import Work
-from erank_lite.gguf_file import GGUFFile
-from erank_lite.planning import ModelFacts
+from erank_lite.machine.planning import ModelShape
+from erank_lite.models.gguf import GGUFFile
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Costs:
     @classmethod
     def of(cls, gguf: GGUFFile) -> Costs:
         """Return the costs of a file with dense layers, its keys and values in 16 bits."""
-        facts = ModelFacts.of(gguf, 0)
+        facts = ModelShape.of(gguf, 0)
         shapes = {t.name: t.shape for t in gguf.tensors}
         matrices = [s for n, s in shapes.items() if n.startswith("blk.") and len(s) > 1]
         output = shapes.get("output.weight", shapes.get("token_embd.weight", (0,)))

@@ -23,8 +23,8 @@ from erank_lite.benchmarks.speed.verdict import verdict
 from erank_lite.benchmarks.speed.ways import OURS, RATES, WAYS, Peers, chosen, job_of
 from erank_lite.benchmarks.speed.work import Work, ordinary_ids
 from erank_lite.errors import InputError, ModelError
-from erank_lite.gguf_file import GGUFFile
-from erank_lite.hardware import usable_cores
+from erank_lite.machine.hardware import usable_cores
+from erank_lite.models.gguf import GGUFFile
 
 _log = logging.getLogger(__name__)
 Say = Callable[[str], None]
@@ -73,7 +73,7 @@ def measure_speed(
     """Measure this project, its peers and the ceiling, and return the record.
 
     Args:
-        model: its name, as `erank_lite.models.model_file` takes it.
+        model: its name, as `erank_lite.models.prepare.model_file` takes it.
         work: what is to be done; None means `Work()`.
         ways: names in `erank_lite.benchmarks.speed.ways.WAYS`; None means all that can run here.
         peers: where they are.

@@ -40,7 +40,7 @@ def measure_growth(
     """Measure one way at each of `values` along `axis`, and return the record.
 
     Args:
-        model: its name, as `erank_lite.models.model_file` takes it.
+        model: its name, as `erank_lite.models.prepare.model_file` takes it.
         axis: one of `AXES`.
         values: the points, in the order in which they run.
         work: the other parts; None means `Work()`.

@@ -8,8 +8,14 @@ from pathlib import Path
 from erank_lite.benchmarks.speed.work import Work
 from erank_lite.engines import is_address
 from erank_lite.errors import InputError
-from erank_lite.gguf_file import GGUFFile
-from erank_lite.models import PACKAGED, checkpoint_folder, folder_and_type, is_a, model_file
+from erank_lite.models.gguf import GGUFFile
+from erank_lite.models.prepare import (
+    BUNDLED_MODEL,
+    checkpoint_folder,
+    folder_and_type,
+    is_a,
+    model_file,
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Model:
         """Find, or convert, what `name` means.
 
         Args:
-            name: as `erank_lite.models.model_file` takes it.
+            name: as `erank_lite.models.prepare.model_file` takes it.
             checkpoint: the folder of the checkpoint, for the ways that run it in BF16; None takes
                 the one that `name` itself names, where it names one.
 
@@ -49,8 +55,8 @@ class Model:
         told = text
         if is_a(Path.exists, text):
             told = Path(text).resolve().name
-        elif text.partition(":")[0] == PACKAGED:
-            checkpoint = checkpoint or checkpoint_folder(PACKAGED)
+        elif text.partition(":")[0] == BUNDLED_MODEL:
+            checkpoint = checkpoint or checkpoint_folder(BUNDLED_MODEL)
         folder, kind = (None, None) if is_a(Path.is_file, text) else folder_and_type(text)
         if folder is not None:
             checkpoint = checkpoint or folder

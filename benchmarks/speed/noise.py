@@ -17,9 +17,9 @@ from typing import Any
 
 from erank_lite.benchmarks.record import command_line, record, write_json
 from erank_lite.benchmarks.speed.model import Model
-from erank_lite.engines.llama_cpp import LlamaCppEngine
+from erank_lite.engines.llama_cpp.engine import LlamaCppEngine
 from erank_lite.errors import ErankLiteError, ModelError
-from erank_lite.prompt import PromptCore
+from erank_lite.families.erank.prompt import PromptBuilder
 from erank_lite.types import Request, Step
 
 THINGS = ("river", "loaf", "game", "volcano", "violin", "tide", "beehive", "glacier")
@@ -30,18 +30,18 @@ class Recorder:
     """Generates `tokens` tokens and keeps them with their log-probabilities."""
 
     def __init__(self, tokens: int) -> None:
-        self.capacity = tokens + 1
+        self.max_tokens = tokens + 1
         self.left = tokens
         self.written: list[tuple[int, float]] = []
 
     def begin(self) -> Step:
-        return Step(measure=())
+        return Step(logprobs_for=())
 
     def feed(self, token: int, logprobs: Mapping[int, float] | None) -> Step:
         assert logprobs is not None
         self.written.append((token, logprobs[token]))
         self.left -= 1
-        return Step(measure=(), done=not self.left)
+        return Step(logprobs_for=(), done=not self.left)
 
 
 def write(
@@ -53,7 +53,7 @@ def write(
         ModelError: a document failed.
     """
     with LlamaCppEngine(model, strict=strict, sequences=sequences, flash_attention=flash) as engine:
-        query = PromptCore(engine.tokenizer, engine.chat_template).query("What is it about?")
+        query = PromptBuilder(engine.tokenizer, engine.chat_template).query("What is it about?")
         texts = [f"A note that {verb} a {thing}." for verb in VERBS for thing in THINGS]
         requests = [
             Request(i, query.document(text), lambda: Recorder(tokens))
@@ -61,9 +61,9 @@ def write(
         ]
         written = {}
         for completion in engine.run(requests):
-            if completion.failure or not isinstance(completion.reader, Recorder):
+            if completion.failure or not isinstance(completion.guide, Recorder):
                 raise ModelError(f"a document failed: {completion.failure}")
-            written[completion.key] = completion.reader.written
+            written[completion.key] = completion.guide.written
         return written
 
 
@@ -77,7 +77,7 @@ def measure_noise(
     """Compare documents decoded together with the same decoded alone, and return the record.
 
     Args:
-        model: its name, as `erank_lite.models.model_file` takes it.
+        model: its name, as `erank_lite.models.prepare.model_file` takes it.
         tokens: written for each document.
         sequences: documents decoded together.
         flash_attention: in both runs.

@@ -23,9 +23,9 @@ from erank_lite.benchmarks.speed.job import Job, Outcome
 from erank_lite.benchmarks.speed.memory import peak_memory
 from erank_lite.benchmarks.speed.work import Work
 from erank_lite.errors import ModelError
-from erank_lite.gguf_file import GGUFFile
-from erank_lite.hardware import memory
-from erank_lite.planning import MICRO_BATCH
+from erank_lite.machine.hardware import memory
+from erank_lite.machine.planning import MICRO_BATCH
+from erank_lite.models.gguf import GGUFFile
 
 _MATRIX = 2048
 _BYTES = 1 << 30
@@ -74,8 +74,8 @@ def bandwidth(threads: int, size: int = _BYTES) -> float:
 
 def model(path: Path, threads: int, token: int) -> float:
     """Return the GFLOPS of llama.cpp, reading one prompt of a micro-batch on the processor."""
-    from erank_lite.engines._amx import amx_is_broken
-    from erank_lite.engines._llama import Batch, Context, Model
+    from erank_lite.engines.llama_cpp.amx import amx_is_broken
+    from erank_lite.engines.llama_cpp.bindings import Batch, Context, Model
 
     gguf = GGUFFile.read(path)
     count = min(MICRO_BATCH, int(gguf.hparam("context_length", 0)) or MICRO_BATCH)

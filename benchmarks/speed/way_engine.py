@@ -10,23 +10,23 @@ from erank_lite.benchmarks.speed.job import Job, Outcome
 from erank_lite.benchmarks.speed.memory import peak_memory
 from erank_lite.engines.base import Engine
 from erank_lite.errors import ModelError
-from erank_lite.loading import load
+from erank_lite.load import load
 from erank_lite.types import Prompt, Request, Step
 
 
-class CountingReader:
+class CountingGuide:
     """Lets exactly `tokens` be generated; asks for no probability."""
 
     def __init__(self, tokens: int, capacity: int | None = None) -> None:
-        self.capacity = tokens + 1 if capacity is None else capacity
+        self.max_tokens = tokens + 1 if capacity is None else capacity
         self._left = tokens
 
     def begin(self) -> Step:
-        return Step(limit=self._left)
+        return Step(max_tokens=self._left)
 
     def feed(self, token: int, logprobs: object) -> Step:
         self._left -= 1
-        return Step(limit=max(1, self._left), done=self._left == 0)
+        return Step(max_tokens=max(1, self._left), done=self._left == 0)
 
 
 def run(job: Job) -> Outcome:
@@ -41,18 +41,18 @@ def run(job: Job) -> Outcome:
         _warm_up(engine, job)
         inside.clear()
         marks, tokens, took = _timed(engine, job)
-        beside: dict[str, Any] = {"on_processor": engine.ran.endswith(("processor", "cpu"))}
+        beside: dict[str, Any] = {"on_processor": engine.description.endswith(("processor", "cpu"))}
         if inside:
             beside["outside_decode"] = 1 - sum(inside) / took
         flash = ", flash attention" if options.get("flash_attention") else ""
-        what = f"{engine.ran}{flash}, {job.work.together} documents together"
+        what = f"{engine.description}{flash}, {job.work.together} documents together"
     return Outcome(what, marks[0], marks[-1], tokens, peak_memory(), beside)
 
 
 def _timed(engine: Engine, job: Job) -> tuple[list[float], int, float]:
     """Return the seconds at which each document was finished, the tokens, and the whole time."""
     requests = [
-        Request(i, Prompt(ids, job.work.shared), lambda: CountingReader(job.work.tokens))
+        Request(i, Prompt(ids, job.work.shared), lambda: CountingGuide(job.work.tokens))
         for i, ids in enumerate(job.prompts())
     ]
     marks, tokens = [], 0
@@ -70,7 +70,7 @@ def _warm_up(engine: Engine, job: Job) -> None:
     requests = []
     for i, ids in enumerate(job.warm_up(job.work.together)):
         room = job.work.cells - len(ids)
-        requests.append(Request(i, Prompt(ids, 0), partial(CountingReader, 1, room)))
+        requests.append(Request(i, Prompt(ids, 0), partial(CountingGuide, 1, room)))
     for completion in engine.run(requests):
         if completion.failure:
             raise ModelError(f"a document failed: {completion.failure}")
@@ -78,7 +78,7 @@ def _warm_up(engine: Engine, job: Job) -> None:
 
 def _watch_decode(inside: list[float]) -> None:
     """Time every call of llama_decode from now on, on the thread that makes it."""
-    from erank_lite.engines._llama import Context
+    from erank_lite.engines.llama_cpp.bindings import Context
 
     decode = Context._decode
 

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, fields
 
 from erank_lite.errors import InputError
-from erank_lite.gguf_file import GGUFFile
+from erank_lite.models.gguf import GGUFFile
 
 _FIRST = 1000  # below are special tokens and single bytes, in a vocabulary of the usual size
 _LAST = 40000  # above are rare scripts and, in Qwen's, special tokens

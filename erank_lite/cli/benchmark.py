@@ -7,13 +7,13 @@ from pathlib import Path
 
 import typer
 
+from erank_lite.benchmarks.quality.datasets import open_collections
 from erank_lite.benchmarks.quality.evaluate import FirstStage
-from erank_lite.benchmarks.quality.sources import open_collections
 from erank_lite.benchmarks.record import command_line
-from erank_lite.benchmarks.reranking import Settings
+from erank_lite.benchmarks.runner import Settings
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.benchmarks.suite import Suite
-from erank_lite.cli.evaluation import check, displays, say
+from erank_lite.cli.eval import check, displays, say
 
 
 def run(

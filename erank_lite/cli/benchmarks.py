@@ -71,8 +71,8 @@ def evaluate(
 ) -> None:
     """Rerank judged collections and measure the order: nDCG@10, MRR, MAP, recall, p-MRR."""
     from erank_lite.benchmarks.quality.evaluate import FirstStage
-    from erank_lite.benchmarks.reranking import Settings
-    from erank_lite.cli.evaluation import run
+    from erank_lite.benchmarks.runner import Settings
+    from erank_lite.cli.eval import run
 
     with output():
         run(
@@ -122,8 +122,8 @@ def compare(
 ) -> None:
     """Measure how far types, engines or models are from a reference, on scores and order."""
     from erank_lite.benchmarks.quality.evaluate import FirstStage
-    from erank_lite.benchmarks.reranking import Settings
-    from erank_lite.cli.comparison import run
+    from erank_lite.benchmarks.runner import Settings
+    from erank_lite.cli.compare import run
 
     with output():
         run(
@@ -174,7 +174,7 @@ def benchmark(
 ) -> None:
     """Measure quality, fidelity and speed of a model's types, and write the report."""
     from erank_lite.benchmarks.quality.evaluate import FirstStage
-    from erank_lite.benchmarks.reranking import Settings
+    from erank_lite.benchmarks.runner import Settings
     from erank_lite.cli.benchmark import run
 
     with output():

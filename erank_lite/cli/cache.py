@@ -7,7 +7,7 @@ import json
 import typer
 
 from erank_lite.cli.terminal import printable
-from erank_lite.models import cache_folder, cached, clear
+from erank_lite.models.prepare import cache_folder, cached, clear
 
 
 def show(as_json: bool) -> None:

@@ -21,8 +21,8 @@ from rich.progress import (
 )
 
 from erank_lite.cli.terminal import printable
-from erank_lite.convert.needs import Needs, amount
-from erank_lite.models import PACKAGED, checkpoint_folder
+from erank_lite.convert.estimate import Estimate, amount
+from erank_lite.models.prepare import BUNDLED_MODEL, checkpoint_folder
 from erank_lite.types import Progress as Report
 
 
@@ -34,12 +34,12 @@ def run(
     Raises:
         ErankLiteError: it cannot be done.
     """
-    from erank_lite.convert.to_gguf import check_type, convert_gguf
+    from erank_lite.convert.gguf.convert import check_type, convert_gguf
 
     check_type(kind)
     with _conversion(source) as (folder, progress):
         convert_gguf(
-            folder, out, kind, force=force, threads=threads, writes_prose=source != PACKAGED,
+            folder, out, kind, force=force, threads=threads, check_perplexity=source != BUNDLED_MODEL,
             imatrix=imatrix, announce=_announce("file"), calibrating=_calibrating,
             progress=progress,
         )  # fmt: skip
@@ -52,7 +52,7 @@ def run_gptq(source: str, out: Path, force: bool, **options: Any) -> None:
     Raises:
         ErankLiteError: it cannot be done.
     """
-    from erank_lite.convert.to_gptq import convert_gptq
+    from erank_lite.convert.gptq.convert import convert_gptq
 
     with _conversion(source) as (folder, progress):
         convert_gptq(
@@ -78,8 +78,8 @@ def _conversion(source: str) -> Iterator[tuple[Path, Report]]:
         raise
 
 
-def _announce(what: str) -> Callable[[Needs], None]:
-    def say(needs: Needs) -> None:
+def _announce(what: str) -> Callable[[Estimate], None]:
+    def say(needs: Estimate) -> None:
         typer.echo(
             f"the {what} will have {amount(needs.size)}; on the way it takes {amount(needs.disk)} "
             f"of disk, {amount(needs.memory)} of memory and about {_time(needs.seconds)}",

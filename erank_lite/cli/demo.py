@@ -14,13 +14,13 @@ from rich.text import Text
 from erank_lite.cli.convert import shown_progress
 from erank_lite.cli.rerank import document_progress
 from erank_lite.cli.terminal import Terminal, printable
-from erank_lite.models import PACKAGED, model_file
-from erank_lite.reranker import Reranker, ranked
+from erank_lite.models.prepare import BUNDLED_MODEL, model_file
+from erank_lite.reranker import Reranker, sort_results
 
 _SHOWN = 4
 _INDENT = 9  # what stands before a document: its mark and its rank score
 _BEFORE = f"""\
-{PACKAGED} reads each document with the query, says how many of the query's terms it
+{BUNDLED_MODEL} reads each document with the query, says how many of the query's terms it
 found, and scores it from 0 to 10. The number is score × Pr(score), which makes the
 order; {{mark}} marks what was written to answer the query. A model this small is often
 wrong, in the order and in what it says.
@@ -56,14 +56,14 @@ def run() -> None:
     console.print(_BEFORE.format(mark=mark), soft_wrap=True)
     begun = time.monotonic()
     with shown_progress() as progress:
-        path = model_file(PACKAGED, progress)
+        path = model_file(BUNDLED_MODEL, progress)
     ready = time.monotonic()
     count = 0
     with Reranker(path) as reranker:
         for query in queries():
             documents = query["documents"]
             with document_progress(reranker.engine) as bar:
-                results = ranked(
+                results = sort_results(
                     list(bar.track(reranker.iter_rerank(query["query"], documents),
                                    total=len(documents)))
                 )  # fmt: skip
@@ -71,7 +71,7 @@ def run() -> None:
             _print(console, query["query"], results, mark)
     took = time.monotonic() - ready
     console.print(
-        f"{PACKAGED}: made ready in {ready - begun:.1f} s; "
+        f"{BUNDLED_MODEL}: made ready in {ready - begun:.1f} s; "
         f"{count} documents in {took:.1f} s, {count / took:.0f} a second\n",
         soft_wrap=True,
     )

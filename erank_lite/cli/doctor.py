@@ -13,11 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from erank_lite.choosing import Choice, choose
 from erank_lite.cli.terminal import printable
-from erank_lite.hardware import Hardware
-from erank_lite.loading import PUBLISHER, offer, this_machine
-from erank_lite.planning import PUBLISHED, gib
+from erank_lite.engines.choosing import Choice, choose
+from erank_lite.load import PUBLISHER, offer, this_machine
+from erank_lite.machine.hardware import Hardware
+from erank_lite.machine.planning import PUBLISHED, gib
 
 _REBUILD = 'CMAKE_ARGS="-DGGML_{}=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
 # What each package does when it is really loaded; a package that is installed may still fail here.

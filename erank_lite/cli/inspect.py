@@ -10,8 +10,8 @@ from typing import Any
 import typer
 
 from erank_lite.cli.terminal import printable
-from erank_lite.gguf_file import GGUFFile
-from erank_lite.planning import PUBLISHED
+from erank_lite.machine.planning import PUBLISHED
+from erank_lite.models.gguf import GGUFFile
 
 # (layers, hidden size) of the published checkpoints.
 _ERANK_SHAPES = {(c.layers, c.width): name for name, c in PUBLISHED.items()}

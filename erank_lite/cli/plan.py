@@ -7,11 +7,11 @@ import json
 
 import typer
 
-from erank_lite.choosing import choose
 from erank_lite.cli.terminal import printable
 from erank_lite.engines import check_name
-from erank_lite.loading import offer, this_machine
-from erank_lite.planning import gib
+from erank_lite.engines.choosing import choose
+from erank_lite.load import offer, this_machine
+from erank_lite.machine.planning import gib
 
 
 def run(model: str, engine: str, as_json: bool) -> None:

@@ -31,12 +31,12 @@ from erank_lite.cli.documents import Record, content_of, read_documents
 from erank_lite.cli.terminal import Terminal, printable
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError, ModelError
-from erank_lite.fusion import hybrid_scores
-from erank_lite.loading import load
-from erank_lite.models import PACKAGED
-from erank_lite.prompt import instruction_text
-from erank_lite.reranker import Reranker, ranked
-from erank_lite.scoring import parse_thinking
+from erank_lite.families.erank.prompt import instruction_text
+from erank_lite.families.erank.score import parse_thinking
+from erank_lite.hybrid import hybrid_scores
+from erank_lite.load import load
+from erank_lite.models.prepare import BUNDLED_MODEL
+from erank_lite.reranker import Reranker, sort_results
 
 _log = logging.getLogger(__name__)
 _FIELDS = ("score", "probability", "rank_score")
@@ -85,12 +85,12 @@ def run(
     interrupted, broken = False, None
     if model is None:
         typer.echo(
-            f"no --model: {PACKAGED} reads them, the small model that comes with erank-lite; "
+            f"no --model: {BUNDLED_MODEL} reads them, the small model that comes with erank-lite; "
             "--model Alibaba-NLP/ERank-4B is far better",
             err=True,
         )
     with shown_progress() as progress:
-        loaded = load(PACKAGED if model is None else model, engine, options, progress)
+        loaded = load(BUNDLED_MODEL if model is None else model, engine, options, progress)
     with loaded:
         reranker = Reranker(loaded, thinking=thinking)
         start = time.monotonic()
@@ -106,13 +106,13 @@ def run(
             if not results:
                 raise
             broken = error
-        took, tokens = time.monotonic() - start, reranker.engine.generated
-    results = ranked(results)
+        took, tokens = time.monotonic() - start, reranker.engine.tokens_generated
+    results = sort_results(results)
     if display.alpha is not None:
         results = hybrid_scores(results, display.alpha)
     failed = sum(r["failure"] is not None for r in results)
     speed = f"{tokens} tokens in {took:.1f} s ({tokens / max(took, 1e-3):.0f} tokens/s)"
-    summary = f"{len(results)} documents, {speed}, by {loaded.ran}"
+    summary = f"{len(results)} documents, {speed}, by {loaded.description}"
     if failed:
         summary += f"; {failed} could not be scored (see `failure`)"
     if interrupted or broken:
@@ -154,7 +154,7 @@ class _Speed(ProgressColumn):
         self._engine = engine
 
     def render(self, task: Task) -> Text:
-        return Text(f"{self._engine.generated / max(task.elapsed or 0, 1e-3):.0f} tokens/s")
+        return Text(f"{self._engine.tokens_generated / max(task.elapsed or 0, 1e-3):.0f} tokens/s")
 
 
 def document_progress(engine: Engine) -> Progress:

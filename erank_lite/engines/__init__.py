@@ -15,10 +15,10 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _ENGINES = {
-    "llama.cpp": "erank_lite.engines.llama_cpp:LlamaCppEngine",
-    "gptq": "erank_lite.engines.gptq:GPTQEngine",
-    "transformers": "erank_lite.engines.transformers:TransformersEngine",
-    "remote": "erank_lite.engines.remote:RemoteEngine",
+    "llama.cpp": "erank_lite.engines.llama_cpp.engine:LlamaCppEngine",
+    "gptq": "erank_lite.engines.torch.gptq:GPTQEngine",
+    "transformers": "erank_lite.engines.torch.transformers:TransformersEngine",
+    "remote": "erank_lite.engines.remote.engine:RemoteEngine",
 }
 EXTRA = {"gptq": "gptq", "transformers": "reference"}
 """What is to be installed beside the base for an engine."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
-from erank_lite.tokenizer import Tokenizer
+from erank_lite.text.tokenizer import Tokenizer
 from erank_lite.types import Completion, Request
 
 _E = TypeVar("_E", bound="Engine")
@@ -22,8 +22,8 @@ class Engine(ABC):
         end_ids: every token that ends the model's turn.
         max_new_tokens: the checkpoint's own limit of new tokens, or None where it names none.
         context_length: the most tokens that prompt and completion may have together.
-        generated: tokens generated so far, by all runs.
-        ran: what computes: the engine, its kernel where there is a choice, and the device.
+        tokens_generated: tokens generated so far, by all runs.
+        description: what computes: the engine, its kernel where there is a choice, and the device.
     """
 
     tokenizer: Tokenizer
@@ -31,8 +31,8 @@ class Engine(ABC):
     end_ids: frozenset[int]
     max_new_tokens: int | None
     context_length: int
-    generated: int
-    ran: str
+    tokens_generated: int
+    description: str
 
     @abstractmethod
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from erank_lite.engines.base import Engine
 from erank_lite.errors import ModelError
-from erank_lite.tokenizer import Tokenizer
+from erank_lite.text.tokenizer import Tokenizer
 from erank_lite.types import Completion, Prompt, Request
 
 Script = Callable[[Prompt, Sequence[int]], Sequence[tuple[int, float]]]
@@ -32,8 +32,8 @@ class FakeEngine(Engine):
         self.end_ids = frozenset(end_ids)
         self.context_length = context_length
         self.max_new_tokens = max_new_tokens
-        self.generated = 0
-        self.ran = "fake"
+        self.tokens_generated = 0
+        self.description = "fake"
         self.prompts: list[Prompt] = []
         self._script = script
         self._run: int | None = 0
@@ -48,28 +48,30 @@ class FakeEngine(Engine):
             if self._run != run:
                 raise ModelError("this run was given up when another one began")
             self.prompts.append(request.prompt)
-            reader = request.reader()
-            need = len(request.prompt.ids) + reader.capacity
+            guide = request.guide()
+            need = len(request.prompt.ids) + guide.max_tokens
             if need > self.context_length:
                 reason = f"it needs {need} tokens, the context has {self.context_length}"
-                yield Completion(request.key, reader, failure=reason)
+                yield Completion(request.key, guide, failure=reason)
                 continue
             ids: list[int] = []
-            step, count = reader.begin(), 0
+            step, count = guide.begin(), 0
             while not step.done:
-                if step.rewind:
-                    del ids[-step.rewind :]
+                if step.drop:
+                    del ids[-step.drop :]
                 ids += step.force
                 likely = dict(self._script(request.prompt, tuple(ids)))
                 token = next(iter(likely))
                 logprobs = None
-                if step.measure is not None:
-                    logprobs = {i: math.log(likely.get(i, 1e-12)) for i in (token, *step.measure)}
+                if step.logprobs_for is not None:
+                    logprobs = {
+                        i: math.log(likely.get(i, 1e-12)) for i in (token, *step.logprobs_for)
+                    }
                 ids.append(token)
                 count += 1
-                self.generated += 1
-                step = reader.feed(token, logprobs)
-            yield Completion(request.key, reader, count)
+                self.tokens_generated += 1
+                step = guide.feed(token, logprobs)
+            yield Completion(request.key, guide, count)
 
     def close(self) -> None:
         """Nothing is held; a run is refused from here on."""

@@ -1,0 +1,223 @@
+"""Reranks a collection with one model, document by document, and keeps what is finished."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import erank_lite
+from erank_lite.benchmarks.journal import Journal, opened
+from erank_lite.benchmarks.quality.collection import Collection
+from erank_lite.benchmarks.quality.first_stage import Candidates
+from erank_lite.benchmarks.record import machine, versions
+from erank_lite.benchmarks.spec import ModelSpec, Weights
+from erank_lite.errors import InputError, ModelError
+from erank_lite.families.erank.prompt import instruction_text
+from erank_lite.reranker import Reranker, sort_results
+from erank_lite.types import Progress
+
+# What decides a result beside the model: these of the package's own files, and of its libraries.
+_CODE = (
+    "families/erank/prompt.py", "families/erank/score.py", "families/erank/vocabulary.py",
+    "reranker.py", "text/tokenizer.py",
+)  # fmt: skip
+_LIBRARIES = ("llama-cpp-python", "torch", "transformers", "gptqmodel", "tokenizers")
+_KEPT = (
+    "id", "index", "first_stage_score", "score", "probability", "rank_score", "expected_score",
+    "forced", "truncated", "failure", "completion", "tokens", "engine",
+)  # fmt: skip
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How documents are read.
+
+    Attributes:
+        instruction: a name or free text; None is the collection's own.
+        thinking: "full", "none" or a budget in tokens.
+        truncate_length: query and documents, each, in tokens; the paper's is 2048.
+    """
+
+    instruction: str | None = None
+    thinking: str = "full"
+    truncate_length: int | None = 2048
+
+
+@dataclass(frozen=True)
+class Job:
+    """Queries with the documents that are to be ranked for each."""
+
+    collection: Collection
+    candidates: Candidates
+    texts: Mapping[str, str]
+    settings: Settings
+
+    @classmethod
+    def of(cls, collection: Collection, candidates: Candidates, settings: Settings) -> Job:
+        """Fetch the documents' texts.
+
+        Raises:
+            InputError: the collection lacks a document.
+        """
+        wanted = {name for documents in candidates.values() for name, _ in documents}
+        texts = collection.texts(wanted)
+        missing = sorted(wanted - texts.keys())
+        if missing:
+            raise InputError(
+                f"{collection.name} has no document {missing[0]!r}, which the first stage names "
+                f"({len(missing)} such in all): is it a run of another collection?"
+            )
+        return cls(collection, candidates, texts, settings)
+
+    @property
+    def instruction(self) -> str:
+        """The instruction's text."""
+        return instruction_text(self.settings.instruction or self.collection.benchmark)
+
+    @property
+    def size(self) -> int:
+        """How many pairs of query and document there are."""
+        return sum(map(len, self.candidates.values()))
+
+    def digest(self) -> str:
+        """Return a hash of all that is read: queries, documents, scores of the first stage."""
+        state = hashlib.blake2b(digest_size=12)
+        for query, documents in self.candidates.items():
+            state.update(repr((query, self.collection.queries[query], documents)).encode())
+            for name, _ in documents:
+                state.update(self.texts[name].encode("utf-8", "surrogatepass") + b"\0")
+        return state.hexdigest()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A job that is done.
+
+    Attributes:
+        rows: for each query its documents in the first stage's order.
+        description: what computed them.
+        size: bytes of the weights; None for a server's.
+        rate: documents per second; None where it was not timed.
+        key: a hash of all that matters to the results.
+    """
+
+    label: str
+    rows: dict[str, list[Row]]
+    description: str
+    size: int | None
+    rate: float | None
+    key: str
+
+    def ranking(self) -> dict[str, list[Row]]:
+        """Return each query's documents best first, as `Reranker.rerank` orders them."""
+        return {query: sort_results(documents) for query, documents in self.rows.items()}
+
+    def all(self) -> list[Row]:
+        """Return the rows of all queries."""
+        return [row for documents in self.rows.values() for row in documents]
+
+
+def rerank(
+    spec: ModelSpec,
+    job: Job,
+    work: Path,
+    *,
+    say: Callable[[str], None],
+    progress: Progress,
+) -> Outcome:
+    """Rerank what is missing of a job, and return all of it.
+
+    Args:
+        spec: the model.
+        job: what is to be read.
+        work: where results are kept; the same job by the same model goes on where it was.
+        say: told what is worth a line.
+        progress: told how many documents are done, of how many ("documents"), and how far a
+            download or a conversion is, by bytes.
+
+    Raises:
+        ModelError: the model cannot be used, or cannot go on; what is finished is kept.
+        InputError: an option cannot be used, or the place.
+    """
+    weights = spec.bring(progress)
+    name = f"{spec.label}-{job.collection.name}"
+    with opened(work / "kept", name, facts(spec, weights, job)) as journal:
+        if len(journal.rows) < job.size:
+            if journal.rows:
+                say(f"{spec.label}: {len(journal.rows)} of {job.size} documents were kept before")
+            try:
+                _go_on(spec, job, journal, progress)
+            except KeyboardInterrupt:
+                say(
+                    f"interrupted: {len(journal.rows)} of {job.size} documents are kept, and the "
+                    "same command goes on from there"
+                )
+                raise
+        rows = {
+            query: [journal.rows[query, name] for name, _ in documents]
+            for query, documents in job.candidates.items()
+        }
+        description = next((row["engine"] for d in rows.values() for row in d), weights.engine)
+        return Outcome(spec.label, rows, description, weights.size, journal.rate, journal.key)
+
+
+def facts(spec: ModelSpec, weights: Weights, job: Job) -> dict[str, Any]:
+    """Return all that matters to the results of a job by a model, as JSON has it."""
+    settings = asdict(job.settings) | {"instruction": job.instruction}
+    return settings | {
+        "reads": job.digest(),
+        "weights": weights.digest,
+        "engine": weights.engine,
+        "options": {name: str(value) for name, value in sorted(spec.options.items())},
+        "code": _code(),
+        "libraries": versions(_LIBRARIES),
+        "machine": machine(),
+    }
+
+
+def _go_on(spec: ModelSpec, job: Job, journal: Journal, progress: Progress) -> None:
+    left = {
+        query: [
+            (i, name, s) for i, (name, s) in enumerate(found) if (query, name) not in journal.rows
+        ]
+        for query, found in job.candidates.items()
+    }
+    queries = [query for query, documents in left.items() if documents]
+
+    def jobs() -> Iterator[tuple[str, Sequence[Row]]]:
+        for query in queries:
+            documents = [
+                {"id": n, "place": place, "content": job.texts[n], "first_stage_score": score}
+                for place, n, score in left[query]
+            ]
+            yield job.collection.queries[query], documents
+
+    with spec.load(progress) as engine:
+        reranker = Reranker(engine, thinking=job.settings.thinking)
+        done = len(journal.rows)
+        progress("documents", done, job.size)
+        journal.begin()
+        try:
+            for number, result in reranker.iter_rerank_many(
+                jobs(), job.instruction, job.settings.truncate_length
+            ):
+                kept = {name: result.get(name) for name in _KEPT} | {"index": result["place"]}
+                journal.add({"query": queries[number]} | kept)
+                done += 1
+                progress("documents", done, job.size)
+        except ModelError as error:
+            raise ModelError(f"{error}; what is finished is kept: run the command again") from None
+
+
+def _code() -> str:
+    """Return a hash of the files of this package that decide a result."""
+    package = Path(erank_lite.__file__).parent
+    state = hashlib.blake2b(digest_size=8)
+    for file in (*(package / name for name in _CODE), *sorted(package.glob("engines/**/*.py"))):
+        state.update(file.read_bytes())
+    return state.hexdigest()

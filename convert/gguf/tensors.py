@@ -1,0 +1,143 @@
+"""The numbers of a checkpoint's tensors, read piece by piece and turned into a GGUF type.
+
+llama.cpp's own conversions are used (`ggml_quantize_chunk`), a piece a thread, so that no more
+than a few pieces are in memory, however large the tensor.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from erank_lite.errors import ModelError
+from erank_lite.models.safetensors import DTYPES, StoredTensor
+
+PIECE = 1 << 20  # bytes of the source that are taken at once: few enough to stay in the cache
+# Each type's integer view, and the bits of its exponent: all ones means infinite or not a number.
+_BITS: dict[str, tuple[npt.DTypeLike, int]] = {
+    "BF16": (np.uint16, 0x7F80),
+    "F16": (np.uint16, 0x7C00),
+    "F32": (np.uint32, 0x7F800000),
+}
+
+
+def nbytes(shape: tuple[int, ...], kind: GGMLQuantizationType) -> int:
+    """Return the bytes of a tensor of `shape` in `kind`."""
+    block, size = GGML_QUANT_SIZES[kind]
+    return int(np.prod(shape)) // block * size
+
+
+def converted(
+    tensor: StoredTensor,
+    heads: int,
+    kind: GGMLQuantizationType,
+    pool: ThreadPoolExecutor,
+    ahead: int,
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Yield a tensor's data in `kind`, in order, with the bytes of the source each piece took.
+
+    Args:
+        tensor: where it lies.
+        heads: reorder the rows of so many heads (see `TensorPlan`), or 0.
+        kind: the type to write.
+        pool: where the work is done.
+        ahead: how many pieces may be under way, which bounds the memory.
+
+    Raises:
+        ModelError: a number is not finite, or too large for `kind`.
+        OSError: the file cannot be read.
+    """
+    if kind.name == tensor.dtype:
+        # A copy is bound by memory: handed to another thread, it would leave the cache on the way.
+        for piece in _pieces(tensor, heads):
+            yield piece.nbytes, _convert(piece, tensor, kind)
+        return
+    waiting: deque[tuple[int, Future[npt.NDArray[Any]]]] = deque()
+    for piece in _pieces(tensor, heads):
+        waiting.append((piece.nbytes, pool.submit(_convert, piece, tensor, kind)))
+        if len(waiting) == ahead:
+            size, done = waiting.popleft()
+            yield size, done.result()
+    while waiting:
+        size, done = waiting.popleft()
+        yield size, done.result()
+
+
+def _pieces(tensor: StoredTensor, heads: int) -> Iterator[npt.NDArray[Any]]:
+    """Yield rows of the tensor as integers: [rows, row length]."""
+    view, _ = _BITS[tensor.dtype]
+    length = tensor.shape[-1]
+    rows = tensor.size // DTYPES[tensor.dtype] // length
+    step = max(1, PIECE // (length * DTYPES[tensor.dtype]))
+    if heads:
+        step = -(-step // (rows // heads)) * (rows // heads)  # whole heads
+    with tensor.file.open("rb", buffering=0) as file:
+        file.seek(tensor.offset)
+        for start in range(0, rows, step):
+            piece = np.empty((min(step, rows - start), length), view)
+            target = piece.data.cast("B")
+            at = 0
+            while at < len(target):
+                read = file.readinto(target[at:])
+                if not read:
+                    raise ModelError(f"{tensor.file} became shorter while it was read")
+                at += read
+            if heads:
+                head = rows // heads
+                halves = piece.reshape(-1, 2, head // 2, length)
+                piece = np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(-1, length)
+            yield piece
+
+
+def _convert(
+    piece: npt.NDArray[Any], tensor: StoredTensor, kind: GGMLQuantizationType
+) -> npt.NDArray[Any]:
+    _, exponent = _BITS[tensor.dtype]
+    if (piece & piece.dtype.type(exponent)).max() == exponent:
+        raise ModelError(
+            f"{tensor.file} holds numbers that are infinite or none: the checkpoint is damaged"
+        )
+    if kind.name == tensor.dtype:
+        return piece
+    if tensor.dtype == "BF16":
+        floats = (piece.astype(np.uint32) << 16).view(np.float32)
+    else:
+        floats = piece.view(f"f{piece.itemsize}").astype(np.float32, copy=False)
+    if kind is GGMLQuantizationType.F32:
+        return floats
+    out = quantized(floats, kind)
+    if kind is GGMLQuantizationType.F16 and (out.view(np.uint16) & 0x7C00).max() == 0x7C00:
+        raise ModelError(
+            f"{tensor.file} holds numbers that are too large for F16: choose BF16 or Q8_0"
+        )
+    return out
+
+
+def quantized(rows: npt.NDArray[np.float32], kind: GGMLQuantizationType) -> npt.NDArray[np.uint8]:
+    """Return `rows` [n, row length] in `kind`, by llama.cpp's own kernels."""
+    out = np.empty(nbytes(rows.shape, kind), np.uint8)
+    pointer = rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+    _quantize_chunk()(kind, pointer, out.ctypes.data, 0, *rows.shape, None)
+    return out
+
+
+@functools.cache
+def _quantize_chunk() -> Any:
+    """Return ggml_quantize_chunk(type, src, dst, start, rows, row length, importance matrix)."""
+    from llama_cpp._ggml import libggml
+
+    function = libggml.ggml_quantize_chunk
+    function.restype = ctypes.c_size_t
+    function.argtypes = [
+        ctypes.c_int, ctypes.POINTER(ctypes.c_float), ctypes.c_void_p, ctypes.c_int64,
+        ctypes.c_int64, ctypes.c_int64, ctypes.POINTER(ctypes.c_float),
+    ]  # fmt: skip
+    return function

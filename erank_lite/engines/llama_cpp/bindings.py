@@ -1,0 +1,294 @@
+"""The few calls of llama.cpp's C interface that the engine needs, through llama-cpp-python.
+
+`llama_cpp.Llama` decodes one sequence at a time; what is here decodes many, saves and restores
+the state of one, and can be interrupted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import re
+import sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llama_cpp.llama_cpp as lib
+import numpy as np
+import numpy.typing as npt
+
+from erank_lite.errors import ModelError
+from erank_lite.machine.hardware import Gpu
+
+_log = logging.getLogger(__name__)
+_ERROR = 4
+_messages: deque[str] = deque(maxlen=50)
+
+_GPU_TYPES = (1, 2)  # GGML_BACKEND_DEVICE_TYPE_GPU, _IGPU
+_INTEGRATED = 2
+
+
+@lib.llama_log_callback  # type: ignore[untyped-decorator]
+def _collect(level: int, text: bytes, _: Any) -> None:
+    line = text.decode("utf-8", "replace").strip()
+    if level == _ERROR and line:
+        _messages.append(line)
+    if line:
+        _log.debug("%s", line)
+
+
+_started = False
+
+
+def start() -> None:
+    """Initialize llama.cpp once; its log goes to Python's, and its errors into our messages."""
+    global _started
+    if not _started:
+        lib.llama_log_set(_collect, None)
+        lib.llama_backend_init()
+        _started = True
+    _messages.clear()
+
+
+def _reason() -> str:
+    """Return llama.cpp's own first complaint, without the name of the function that made it."""
+    return re.sub(r"^\w+: ", "", _messages[0]) if _messages else "llama.cpp gave no reason"
+
+
+def gpu_devices() -> list[Gpu]:
+    """Return the GPUs that llama.cpp uses here: integrated ones where there is no other."""
+    start()  # looking for devices writes to the log
+    from llama_cpp._ggml import libggml
+
+    def function(name: str, result: Any, *arguments: Any) -> Any:
+        found = getattr(libggml, name)
+        found.restype, found.argtypes = result, arguments
+        return found
+
+    size = ctypes.c_size_t
+    get = function("ggml_backend_dev_get", ctypes.c_void_p, size)
+    kind = function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+    name = function("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
+    memory = function(
+        "ggml_backend_dev_memory", None, ctypes.c_void_p, ctypes.POINTER(size), ctypes.POINTER(size)
+    )
+    devices: list[Gpu] = []
+    types: list[int] = []
+    for i in range(function("ggml_backend_dev_count", size)()):
+        device = get(i)
+        if (type_ := kind(device)) in _GPU_TYPES:
+            free, total = size(), size()
+            memory(device, ctypes.byref(free), ctypes.byref(total))
+            shared = type_ == _INTEGRATED or sys.platform == "darwin"
+            devices.append(
+                Gpu((name(device) or b"?").decode(), "llama.cpp", total.value, free.value,
+                    shared=shared)
+            )  # fmt: skip
+            types.append(type_)
+    discrete = [d for d, t in zip(devices, types, strict=True) if t != _INTEGRATED]
+    return discrete or devices
+
+
+class Model:
+    """Weights in memory."""
+
+    def __init__(
+        self,
+        path: Path,
+        gpu_layers: int,
+        main_gpu: int | None,
+        tensor_split: list[float] | None,
+        repack: bool,
+    ) -> None:
+        """Load the weights.
+
+        Raises:
+            ModelError: llama.cpp refuses the file.
+        """
+        start()
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
+        params.use_extra_bufts = repack
+        if main_gpu is not None:
+            params.split_mode = lib.LLAMA_SPLIT_MODE_NONE
+            params.main_gpu = main_gpu
+        if tensor_split is not None:
+            shares = (ctypes.c_float * max(lib.llama_max_devices(), len(tensor_split)))(
+                *tensor_split
+            )
+            params.tensor_split = ctypes.cast(shares, ctypes.POINTER(ctypes.c_float))
+        self.pointer = lib.llama_model_load_from_file(str(path).encode(), params)
+        if not self.pointer:
+            raise ModelError(f"llama.cpp cannot load {path}: {_reason()}")
+        vocab = lib.llama_model_get_vocab(self.pointer)
+        self.n_vocab: int = lib.llama_vocab_n_tokens(vocab)
+        self.layers: int = lib.llama_model_n_layer(self.pointer)
+        self.end_ids = frozenset(i for i in range(self.n_vocab) if lib.llama_vocab_is_eog(vocab, i))
+
+    def close(self) -> None:
+        """Free the weights."""
+        if self.pointer:
+            lib.llama_model_free(self.pointer)
+            self.pointer = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows of one decode: token, position, sequence, and whether its logits are wanted.
+
+    Rows of one sequence stand together, sequences in ascending order: llama.cpp can then run one
+    token of each in one pass.
+    """
+
+    tokens: list[int]
+    positions: list[int]
+    sequences: list[int]
+    outputs: list[int]
+
+
+class Context:
+    """Keys and values of `sequences` sequences, and the decoding of rows into them.
+
+    Each sequence has cells of its own (`kv_unified=False`): with a cache that all share, every
+    row looks through the cells of all sequences, which costs more than the attention itself.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        sequences: int,
+        cells: int,
+        batch: int,
+        micro_batch: int,
+        threads: int,
+        kv_type: str,
+        flash_attention: bool | None,
+        outputs: int | None = None,
+    ) -> None:
+        """Reserve the memory.
+
+        Args:
+            model: the weights.
+            sequences: how many.
+            cells: tokens that each can hold.
+            batch: the most rows of one `decode`.
+            micro_batch: the most rows that llama.cpp computes at once.
+            threads: for the part that runs on the processor.
+            kv_type: type of the keys and values, such as "f16" or "q8_0".
+            flash_attention: use it or not; None lets llama.cpp decide.
+            outputs: the most rows of one `decode` whose logits are wanted; None means `sequences`.
+
+        Raises:
+            ModelError: there is not enough memory, or the options do not go together.
+        """
+        self.sequences, self.cells, self.micro_batch = sequences, cells, micro_batch
+        params = lib.llama_context_default_params()
+        params.n_ctx = sequences * cells
+        params.n_batch = batch
+        params.n_ubatch = micro_batch
+        params.n_seq_max = sequences
+        params.n_outputs_max = outputs or sequences
+        params.n_threads = params.n_threads_batch = threads
+        params.kv_unified = False
+        params.no_perf = True
+        params.type_k = params.type_v = getattr(lib, f"GGML_TYPE_{kv_type.upper()}")
+        if flash_attention is not None:
+            params.flash_attn_type = int(flash_attention)
+        # The callback runs between the operations of a decode, a thousand times in each: so it is
+        # a C function. strlen of a buffer that holds "" says 0, go on, and of one that holds a
+        # character says 1, stop.
+        self._abort = ctypes.create_string_buffer(2)
+        libc = ctypes.CDLL("msvcrt" if os.name == "nt" else None)
+        params.abort_callback = ctypes.cast(libc.strlen, lib.ggml_abort_callback)
+        params.abort_callback_data = ctypes.addressof(self._abort)
+        self._pointer = lib.llama_init_from_model(model.pointer, params)
+        if not self._pointer:
+            raise ModelError(
+                f"llama.cpp cannot make a context of {sequences} sequences of {cells} tokens: "
+                f"{_reason()}; change what it names, or ask for fewer sequences or less context"
+            )
+        self._memory = lib.llama_get_memory(self._pointer)
+        self._n_vocab = model.n_vocab
+        self._arrays(batch)
+        self._worker = ThreadPoolExecutor(1, "llama-decode")
+
+    def _arrays(self, batch: int) -> None:
+        self._token = np.zeros(batch, np.int32)
+        self._position = np.zeros(batch, np.int32)
+        self._sequence = np.zeros(batch, np.int32)
+        self._output = np.zeros(batch, np.int8)
+        self._ones = np.ones(batch, np.int32)
+        places = self._sequence.ctypes.data + 4 * np.arange(batch, dtype=np.uint64)
+        self._sequence_pointers = places.astype(np.uint64)
+        self._batch = lib.llama_batch()
+        kinds: dict[str, Any] = {field[0]: field[1] for field in lib.llama_batch._fields_}
+        for name, values in (
+            ("token", self._token),
+            ("pos", self._position),
+            ("n_seq_id", self._ones),
+            ("seq_id", self._sequence_pointers),
+            ("logits", self._output),
+        ):
+            setattr(self._batch, name, ctypes.cast(values.ctypes.data, kinds[name]))
+
+    def decode(self, rows: Batch) -> int:
+        """Run `rows` and return llama_decode's code: 0 done, 1 no room, 2 aborted, < 0 an error.
+
+        It runs on a thread of its own, so that Ctrl-C reaches Python while it does; an interrupted
+        decode is stopped before the exception goes on.
+        """
+        n = len(rows.tokens)
+        self._batch.n_tokens = n
+        self._token[:n] = rows.tokens
+        self._position[:n] = rows.positions
+        self._sequence[:n] = rows.sequences
+        self._output[:n] = rows.outputs
+        running = self._worker.submit(self._decode)
+        try:
+            return running.result()
+        except BaseException:
+            self._abort.value = b"x"
+            running.exception()
+            self._abort.value = b""
+            raise
+
+    def _decode(self) -> int:
+        code: int = lib.llama_decode(self._pointer, self._batch)
+        lib.llama_synchronize(self._pointer)
+        return code
+
+    def logits(self, count: int) -> npt.NDArray[np.float32]:
+        """Return the logits of the last decode's `count` output rows, in their order: [count, V].
+
+        The array is llama.cpp's own memory, valid until the next decode.
+        """
+        pointer = lib.llama_get_logits(self._pointer)
+        return np.ctypeslib.as_array(pointer, shape=(count, self._n_vocab))
+
+    def save(self, sequence: int) -> npt.NDArray[np.uint8]:
+        """Return the state of one sequence."""
+        size = lib.llama_state_seq_get_size(self._pointer, sequence)
+        state = np.empty(size, np.uint8)
+        data = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        written = lib.llama_state_seq_get_data(self._pointer, data, size, sequence)
+        return state[:written]
+
+    def restore(self, sequence: int, state: npt.NDArray[np.uint8]) -> bool:
+        """Put a saved state into a sequence; False where there is no room for it."""
+        data = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        return bool(lib.llama_state_seq_set_data(self._pointer, data, state.size, sequence))
+
+    def remove(self, sequence: int, start: int = 0) -> None:
+        """Forget a sequence from position `start` on."""
+        lib.llama_memory_seq_rm(self._memory, sequence, start, -1)
+
+    def close(self) -> None:
+        """Free the memory."""
+        if self._pointer:
+            self._worker.shutdown()
+            lib.llama_free(self._pointer)
+            self._pointer = None

@@ -1,0 +1,371 @@
+"""The score core: follows a completion, decides what must be computed, reads the answer.
+
+`rank_score = s × Pr(s)`, with s the integer in `<answer>…</answer>` after the reasoning and Pr(s)
+its probability under the full softmax (arXiv 2509.00520; model cards of the ERank models).
+
+How answers are read (W is white space):
+
+| generated                              | reading                                              |
+|----------------------------------------|------------------------------------------------------|
+| `<answer>7</answer>`, `W7W</answer>`   | 7; Pr(7) is that of the token that carries the digit |
+| `10`                                   | 10; Pr(`1`)·Pr(`0`|`1`), or Pr(`10`) if one token    |
+| `07`                                   | 7; the product over the tokens that carry digits     |
+| `7` and then the model's end token     | 7                                                    |
+| `0 7`, `7.5`, `11`, `-3`, `seven`, ``  | failure: not one integer from 0 to 10                |
+| an answer inside the reasoning         | reasoning; what counts comes after `</think>`        |
+| two answers                            | the first                                            |
+| no answer, budget spent, runaway       | the reasoning is closed and the answer asked for     |
+| an answer of more than 16 tokens       | failure: cut off                                     |
+
+Where the answer was asked for from outside (a spent budget, or no thinking), a model that writes
+something else is not a failure: the most probable number at that place is taken, under its own
+probability, which says how little the model meant it, and the result is `forced`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from erank_lite.errors import InputError
+from erank_lite.families.erank.vocabulary import ScoreVocabulary
+from erank_lite.types import Prompt, Score, Step
+
+MAX_NEW_TOKENS = 4096
+"""The published limit, for a checkpoint that names none."""
+
+Thinking = int | Literal["full", "none"]
+
+_OPEN, _CLOSE = b"<think>", b"</think>"
+_ANSWER = b"<answer>"
+_ANSWER_TAILS = tuple(_ANSWER[:n] for n in range(1, len(_ANSWER)))
+_ANSWER_LIMIT = 16
+_NUMBER = re.compile(rb"\s*(\d+)\s*(|<|</.*)\Z", re.DOTALL)
+_OUT_OF_RANGE = 11
+
+# A reasoning that repeats itself is given up once the same stretch of up to this many tokens has
+# come often enough to fill so many tokens. Greedy decoding hardly ever leaves such a loop.
+_LOOP_PERIOD = 128
+_LOOP_TOKENS = 96
+_LOOP_TIMES = 4
+_LOOP_CHECK = 32
+
+
+def parse_thinking(value: str | int) -> Thinking:
+    """Return the thinking mode that `value` names: "full", "none" or a number of tokens.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    text = str(value).strip().lower()
+    if text == "full":
+        return "full"
+    if text == "none":
+        return "none"
+    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
+        return int(text)
+    raise InputError(
+        "thinking must be 'full', 'none' or a number of tokens from 1 to 999999999, "
+        f"not {text[:40]!r}"
+    )
+
+
+@dataclass(slots=True)
+class _Answer:
+    """Where the answer stands: its first byte, and the id of its first that is not white space."""
+
+    start: int
+    first_id: int | None = None
+
+
+class ScoreGuide:
+    """Reads one completion token by token. See `erank_lite.types.Guide`."""
+
+    def __init__(
+        self,
+        vocabulary: ScoreVocabulary,
+        prompt: Prompt,
+        thinking: Thinking = "full",
+        max_new_tokens: int = MAX_NEW_TOKENS,
+    ) -> None:
+        """Prepare to read the completion of `prompt`.
+
+        Args:
+            vocabulary: of the model's tokenizer.
+            prompt: what the model reads first.
+            thinking: "full" (to the limit), a budget in tokens, or "none".
+            max_new_tokens: the limit of "full".
+        """
+        self._vocabulary = vocabulary
+        self._prompt = prompt
+        self._thinking = thinking
+        self._budget = thinking if isinstance(thinking, int) else max_new_tokens
+        self._text = bytearray()
+        self._ids: list[int] = []
+        self._ends: list[int] = []
+        self._logprobs: dict[int, Mapping[int, float]] = {}
+        self._in_thought = prompt.think_prefix is not None
+        self._thought_closed = False
+        self._scanned = 0
+        self._spent = 0
+        self._answer: _Answer | None = None
+        self._answer_spent = 0
+        self._forced = False
+        self._asked = False
+        self._failure: str | None = None
+        self._score: int | None = None
+        self._probability: float | None = None
+        self._second_zero: float | None = None
+        self._probing = False
+
+    @property
+    def max_tokens(self) -> int:
+        """The most ids that the completion can hold at any moment."""
+        forced = len(self._vocabulary.close_and_ask)
+        if self._thinking == "none":
+            return len(self._vocabulary.no_thinking(self._prompt.think_prefix)) + _ANSWER_LIMIT + 1
+        return self._budget + forced + _ANSWER_LIMIT + 2
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The ids of the completion so far, forced ones included, without an end token."""
+        return tuple(self._ids)
+
+    def begin(self) -> Step:
+        """Return the first step: generate, or force an empty reasoning."""
+        if self._thinking != "none":
+            return self._go_on()
+        ids = self._vocabulary.no_thinking(self._prompt.think_prefix)
+        self._in_thought = False
+        self._thought_closed = True
+        return self._open_answer(ids)
+
+    def feed(self, token: int, logprobs: Mapping[int, float] | None) -> Step:
+        """Take one generated token; see `erank_lite.types.Guide.feed`."""
+        if logprobs is not None and any(map(math.isnan, logprobs.values())):
+            self._score = None
+            self._failure = "the model computes no numbers (NaN): its file is damaged"
+            return self._done()
+        if self._probing:
+            self._second_zero = self._zero_after_one(logprobs or {})
+            return self._done()
+        if logprobs is not None:
+            self._logprobs[len(self._ids)] = logprobs
+        if token in self._vocabulary.end_ids:
+            return self._end_of_turn()
+        self._append((token,))
+        if self._answer is None:
+            self._spent += 1
+            self._scan()
+        if self._answer is not None:
+            return self._read_answer()
+        if self._spent >= self._budget or self._loops():
+            return self._force_answer(rewind=0)
+        return self._go_on()
+
+    def score(self) -> Score:
+        """Return what was read. Call it once the guide said `done`, or after a failure."""
+        text = bytes(self._text)
+        end = len(text) if self._answer is None else self._answer.start
+        reasoning = text[:end].removesuffix(_ANSWER).strip().removeprefix(_OPEN)
+        reasoning = reasoning.removesuffix(_CLOSE).strip()
+        failure = self._failure
+        if self._score is None and failure is None:
+            failure = "no answer was reached"
+        return Score(
+            score=self._score,
+            probability=self._probability,
+            expected=self._expected(),
+            reasoning=reasoning.decode("utf-8", "replace"),
+            forced=self._forced,
+            failure=failure,
+            text=text.decode("utf-8", "replace"),
+        )
+
+    # Moving through the text
+
+    def _append(self, ids: Iterable[int]) -> None:
+        for i in ids:
+            self._text += self._vocabulary.pieces[i] if i < len(self._vocabulary.pieces) else b""
+            self._ids.append(i)
+            self._ends.append(len(self._text))
+
+    def _scan(self) -> None:
+        """Follow the markers in the text that came since the last scan."""
+        while self._answer is None:
+            if self._in_thought:
+                at = self._text.find(_CLOSE, self._scanned)
+                if at < 0:
+                    self._scanned = max(self._scanned, len(self._text) - len(_CLOSE) + 1)
+                    return
+                self._in_thought = False
+                self._thought_closed = True
+                self._scanned = at + len(_CLOSE)
+                continue
+            opened = self._text.find(_OPEN, self._scanned)
+            asked = self._text.find(_ANSWER, self._scanned)
+            if asked >= 0 and not 0 <= opened < asked:
+                self._answer = _Answer(asked + len(_ANSWER))
+            elif opened >= 0:
+                self._in_thought = True
+                self._scanned = opened + len(_OPEN)
+            else:
+                self._scanned = max(self._scanned, len(self._text) - len(_ANSWER) + 1)
+                return
+
+    def _go_on(self) -> Step:
+        near = not self._in_thought and self._text.endswith(_ANSWER_TAILS)
+        measure = self._vocabulary.candidates if self._answer or near else None
+        left = _ANSWER_LIMIT - self._answer_spent if self._answer else self._budget - self._spent
+        return Step(max_tokens=max(1, left), logprobs_for=measure)
+
+    def _open_answer(self, ids: tuple[int, ...], rewind: int = 0) -> Step:
+        self._append(ids)
+        self._asked = True
+        self._answer = _Answer(len(self._text))
+        return Step(rewind, ids, _ANSWER_LIMIT, self._vocabulary.candidates)
+
+    def _force_answer(self, rewind: int) -> Step:
+        self._forced = True
+        closed = self._thought_closed and not self._in_thought
+        self._in_thought = False
+        self._thought_closed = True
+        ids = self._vocabulary.ask if closed else self._vocabulary.close_and_ask
+        return self._open_answer(ids, rewind)
+
+    def _end_of_turn(self) -> Step:
+        """The model ended its turn: an answer that stands is read, a missing one is asked for."""
+        if self._answer is None:
+            return self._force_answer(rewind=1)
+        number = _NUMBER.match(self._text, self._answer.start)
+        if number and int(number[1]) < _OUT_OF_RANGE:
+            return self._accept(int(number[1]), ended=True)
+        return self._fail("the answer is empty" if not number else self._not_an_integer())
+
+    def _loops(self) -> bool:
+        """Whether the reasoning has been repeating one stretch for long enough to give it up."""
+        ids, length = self._ids, len(self._ids)
+        if length % _LOOP_CHECK:
+            return False
+        for period in range(1, _LOOP_PERIOD + 1):
+            span = max(_LOOP_TOKENS, period * _LOOP_TIMES)
+            if span > length:
+                return False
+            if ids[-1] == ids[-1 - period] and ids[-span:-period] == ids[period - span :]:
+                return True
+        return False
+
+    # Reading the answer
+
+    def _read_answer(self) -> Step:
+        assert self._answer is not None
+        content = bytes(self._text[self._answer.start :])
+        if content:
+            self._answer_spent += 1
+        if content.strip() and self._answer.first_id is None:
+            self._answer.first_id = len(self._ids) - 1
+        number = _NUMBER.match(content)
+        if content.strip() and (number is None or int(number[1]) >= _OUT_OF_RANGE):
+            return self._fail(self._not_an_integer())
+        if number is None:
+            if self._answer_spent >= _ANSWER_LIMIT:
+                return self._fail("the answer was cut off before a number")
+            return self._go_on()
+        if number[2].startswith(b"</"):
+            return self._accept(int(number[1]))
+        if self._answer_spent >= _ANSWER_LIMIT:
+            return self._fail("the answer was cut off before it was closed")
+        return self._go_on()
+
+    def _accept(self, value: int, ended: bool = False) -> Step:
+        digits = self._digit_tokens()
+        if any(i not in self._logprobs for i in digits):
+            return self._fail("the answer's probability was not measured")
+        self._score = value
+        self._probability = math.exp(math.fsum(self._logprobs[i][self._ids[i]] for i in digits))
+        if len(digits) == 1 and value == 1:
+            following = self._logprobs.get(digits[0] + 1)
+            self._second_zero = None if following is None else self._zero_after_one(following)
+        elif value == 10 and len(digits) == 2:
+            self._second_zero = self._zero_after_one(self._logprobs[digits[1]])
+        elif value == 0 and len(digits) == 1 and not self._vocabulary.one_token_ten:
+            return self._probe(digits[0], ended)
+        return self._done()
+
+    def _probe(self, zero: int, ended: bool) -> Step:
+        """Look at Pr(`0` | `1`) in place of the zero answered, which the expected score needs.
+
+        Documents scored 0 tie, and the expected score is what breaks the tie.
+        """
+        piece = self._vocabulary.pieces[self._ids[zero]]
+        one = self._vocabulary.ids.get(piece.replace(b"0", b"1"))
+        if one is None:
+            return self._done()
+        self._probing = True
+        rewind = len(self._ids) - zero + ended
+        return Step(rewind, (one,), 1, self._vocabulary.candidates)
+
+    def _digit_tokens(self) -> list[int]:
+        """Return the places, among the ids, of the tokens that carry the answer's digits."""
+        assert self._answer is not None
+        number = _NUMBER.match(self._text, self._answer.start)
+        assert number is not None
+        begin, end = number.span(1)
+        starts = [0, *self._ends]
+        return [i for i, stop in enumerate(self._ends) if stop > begin and starts[i] < end]
+
+    def _zero_after_one(self, logprobs: Mapping[int, float]) -> float:
+        zero = self._vocabulary.ids.get(b"0")
+        return math.exp(logprobs[zero]) if zero is not None and zero in logprobs else 0.0
+
+    def _expected(self) -> float | None:
+        """Return Σ s·Pr(s) / Σ Pr(s) over 0…10, where all that it needs was computed."""
+        if self._score is None or self._answer is None or self._answer.first_id is None:
+            return None
+        ten = self._second_zero
+        if ten is None and not self._vocabulary.one_token_ten:
+            return None
+        first = self._logprobs[self._answer.first_id]
+        mass: dict[int, float] = defaultdict(float)
+        for i, value in self._vocabulary.values.items():
+            if i in first:
+                mass[value] += math.exp(first[i])
+        if not self._vocabulary.one_token_ten and ten is not None:
+            # Part of the first digit `1` belongs to 10: it is moved there, not counted twice.
+            mass[10] = mass[1] * ten
+            mass[1] -= mass[10]
+        total = math.fsum(mass.values())
+        return math.fsum(s * p for s, p in mass.items()) / total if total > 0 else None
+
+    def _not_an_integer(self) -> str:
+        assert self._answer is not None
+        content = bytes(self._text[self._answer.start :]).decode("utf-8", "replace").strip()
+        return f"the answer is not an integer from 0 to 10: it begins {content!r}"
+
+    def _fail(self, reason: str) -> Step:
+        if not self._asked or not self._take_most_probable():
+            self._failure = reason
+        return self._done()
+
+    def _take_most_probable(self) -> bool:
+        """Read the most probable number where the model was asked for one and wrote none."""
+        assert self._answer is not None
+        place = self._answer.first_id
+        if place is None:  # nothing but white space: the last place looked at
+            place = max(self._logprobs, default=-1)
+        logprobs = self._logprobs.get(place, {})
+        numbers = [i for i in self._vocabulary.candidates if i in logprobs]
+        if not numbers:
+            return False
+        best = max(numbers, key=lambda i: logprobs[i])
+        self._score = self._vocabulary.values[best]
+        self._probability = math.exp(logprobs[best])
+        self._forced = True
+        return True
+
+    def _done(self) -> Step:
+        return Step(done=True)

@@ -1,0 +1,35 @@
+"""Sizes and times as they are told to people."""
+
+from __future__ import annotations
+
+
+def gib(size: float) -> str:
+    """Return a number of bytes of memory.
+
+    Example:
+        >>> gib(3 * 2**30)
+        '3.0 GiB'
+    """
+    return f"{size / 2**30:.1f} GiB"
+
+
+def file_size(size: float) -> str:
+    """Return a number of bytes on disk, in MB below 1 GB.
+
+    Example:
+        >>> file_size(78_400_000), file_size(2.5e9)
+        ('78 MB', '2.5 GB')
+    """
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Return a number of seconds, rounded as far as a forecast deserves.
+
+    Example:
+        >>> duration(42), duration(600), duration(9000)
+        ('42 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{max(1, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,259 @@
+"""`erank-lite eval`, run as its users run it, and killed as they would not."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support.judged import QUERIES, beir, followir
+from test_cli import COMMAND, is_a_clear_line, run
+
+pytest.importorskip("ir_measures", reason="pip install 'erank-lite[eval]'")
+pytest.importorskip("bm25s", reason="pip install 'erank-lite[eval]'")
+
+WORDS = ("river", "loaf", "game", "volcano", "violin", "tide", "beehive", "glacier", "lantern")
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """A collection whose every document is found for every query."""
+    draw = random.Random(5)
+    documents = {f"d{i}": " ".join(draw.choices(WORDS, k=40)) + " cat postman" for i in range(30)}
+    judged = {q: {d: draw.randint(0, 2) for d in documents} for q in ("q1", "q2", "q3")}
+    queries = {q: f"cat postman {text}" for q, text in QUERIES.items()}
+    return beir(tmp_path / "many", documents, queries, judged)
+
+
+def command(model: Path, collection: Path, out: Path, *more: str) -> list[str]:
+    spec = f"{model},threads=1"
+    options = ["--model", spec, "--out", str(out), "--thinking", "none", *more]
+    return ["eval", str(collection), *options]
+
+
+def kept(out: Path) -> list[dict[str, object]]:
+    (file,) = out.glob("kept/*/documents.jsonl")
+    return [json.loads(line) for line in file.read_bytes().splitlines()]
+
+
+def the_run(out: Path, kind: str = ".trec") -> bytes:
+    (file,) = (f for f in out.glob("runs/*/*.trec") if ("hybrid" in f.name) == ("hybrid" in kind))
+    return file.read_bytes()
+
+
+def the_record(out: Path) -> dict[str, object]:
+    (file,) = out.glob("records/quality-*.json")
+    return json.loads(file.read_text())
+
+
+def test_runs_and_measures(tiny_gguf: Path, many: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run(*command(tiny_gguf, many, out, "--depth", "20", "--queries", "2", "--alpha", "0.25"))
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode()
+    for word in ("first stage", "reranked", "hybrid, alpha 0.25", "nDCG@10", "R@20"):
+        assert word in text
+    assert "published" not in text
+    lines = the_run(out).decode().splitlines()
+    assert len(lines) == 40 and {line.split()[0] for line in lines} == {"q1", "q2"}
+    assert [int(line.split()[3]) for line in lines] == [*range(1, 21)] * 2
+    assert len(the_run(out, ".hybrid.trec").splitlines()) == 40
+    found = the_record(out)
+    assert found["kind"] == "quality" and found["collection"] == "many"
+    assert (found["queries"], found["documents"], found["depth"]) == (2, 40, 20)
+    assert found["first_stage"].startswith("BM25") and found["published"] is None
+    measures = found["measures"]
+    assert set(measures["hybrid"]) == {*(str(a / 10) for a in range(11)), "0.25"}
+    assert measures["hybrid"]["1.0"] == pytest.approx(measures["first stage"])
+    assert found["size"] == tiny_gguf.stat().st_size
+    assert found["command"].startswith("erank-lite eval many --model tiny.gguf")
+    before = (out / "kept").stat().st_mtime, kept(out)
+    again = run(*command(tiny_gguf, many, out, "--depth", "20", "--queries", "2"))
+    assert again.returncode == 0 and kept(out) == before[1]  # nothing was computed twice
+
+
+def test_the_first_stage_may_be_a_run(tiny_gguf: Path, many: Path, tmp_path: Path) -> None:
+    run_file = tmp_path / "other.trec"
+    run_file.write_text("q1 Q0 d3 1 9.5 t\nq1 Q0 d1 2 9.0 t\nq2 Q0 d2 1 1.0 t\n")
+    done = run(*command(tiny_gguf, many, tmp_path / "out", "--first-stage", str(run_file)))
+    assert done.returncode == 0, done.stderr
+    assert {line.split()[2] for line in the_run(tmp_path / "out").decode().splitlines()} == {
+        "d1", "d2", "d3",
+    }  # fmt: skip
+    run_file.write_text("q1 Q0 nowhere 1 9.5 t\n")
+    done = run(*command(tiny_gguf, many, tmp_path / "out2", "--first-stage", str(run_file)))
+    assert done.returncode == 1
+    assert b"has no document 'nowhere'" in done.stderr.splitlines()[-1]
+
+
+def test_followir_gets_p_mrr(tiny_gguf: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    folder = followir(tmp_path / "news21-instructions-mteb")
+    done = run(*command(tiny_gguf, folder, out, "--depth", "1000"))
+    assert done.returncode == 0, done.stderr
+    found = the_record(out)
+    assert found["instruction"].startswith("Retrieval the relevant passage")
+    assert -1 <= found["measures"]["reranked"]["p-MRR"] <= 1
+    assert "hybrid" not in found["measures"]
+    assert found["measures"]["first stage"]["p-MRR"] == 0
+
+
+def test_another_setting_is_another_job(tiny_gguf: Path, many: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for more in (["--depth", "3"], ["--depth", "3", "--instruction", "find cats"]):
+        assert run(*command(tiny_gguf, many, out, *more)).returncode == 0
+    assert len(list(out.glob("kept/*/documents.jsonl"))) == 2
+
+
+def test_another_collection_of_the_same_name_replaces_nothing(
+    tiny_gguf: Path, tmp_path: Path
+) -> None:
+    one = beir(tmp_path / "a" / "same")
+    two = beir(tmp_path / "b" / "same", {"d1": "One sleeping cat.", "d2": "The postman."})
+    out = tmp_path / "out"
+    arguments = command(tiny_gguf, one, out)
+    done = run(arguments[0], two, *arguments[1:])
+    assert done.returncode == 0 and done.stdout.decode().count("on same: 2 queries") == 2
+    assert len(list(out.glob("records/quality-*.json"))) == 2
+    assert len(list(out.glob("first-stage/*"))) == 2
+    assert len(list(out.glob("runs/*/*.hybrid-0.2.trec"))) == 2
+
+
+def test_queries_without_candidates_are_told(tiny_gguf: Path, many: Path, tmp_path: Path) -> None:
+    file = tmp_path / "some.trec"
+    file.write_text("q1 Q0 d3 1 9.5 t\n")
+    done = run(*command(tiny_gguf, many, tmp_path / "out", "--first-stage", str(file)))
+    assert b"no documents for 2 of 3 queries of many: they count as 0" in done.stderr
+
+
+def test_interrupted_it_says_what_is_kept(tiny_gguf: Path, many: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = command(tiny_gguf, many, out, "--depth", "30", "--strict")
+    arguments[arguments.index("none")] = "full"
+    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE)
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (list(out.glob("kept/*/*.jsonl")) and kept(out)):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"{len(kept(out))} of 90 documents are kept".encode() in stderr
+
+
+def test_a_torn_line_is_computed_again(tiny_gguf: Path, many: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = command(tiny_gguf, many, out, "--depth", "5", "--strict")
+    assert run(*arguments).returncode == 0
+    before = the_run(out)
+    (file,) = out.glob("kept/*/documents.jsonl")
+    file.write_bytes(file.read_bytes()[:-40])
+    done = run(*arguments)
+    assert done.returncode == 0 and b"14 of 15 documents were kept before" in done.stderr
+    assert the_run(out) == before and len(kept(out)) == 15
+
+
+def test_two_at_once_do_not_write_one_journal(tiny_gguf: Path, many: Path, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    out = tmp_path / "out"
+    arguments = command(tiny_gguf, many, out, "--depth", "2")
+    assert run(*arguments).returncode == 0
+    (file,) = out.glob("kept/*/.lock")
+    with FileLock(file):
+        assert "another process is writing" in is_a_clear_line(run(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["--model", "nowhere.gguf"], "nowhere.gguf"),
+        (["--model", ",strict=true"], "names no model"),
+        (["--model", "erank-tiny,colour=red"], "no option colour"),
+        (["--model", "erank-tiny,path=x"], "no option path"),
+        (["--model", "erank-tiny,sequences=x"], "sequences must be a whole number, not 'x'"),
+        (["--model", "erank-tiny,sequences=2.5"], "sequences must be a whole number"),
+        (["--model", "erank-tiny,strict=maybe"], "strict must be true or false"),
+        (["--model", "erank-tiny,tensor_split=a"], "tensor_split must be a list of numbers"),
+        (["--model", "erank-tiny,threads=1,threads=2"], "names threads twice"),
+        (["--thinking", "deep"], "thinking must be"),
+        (["--instruction", "bier"], "no instruction named"),
+        (["--first-stage", "nowhere.trec"], "cannot be read"),
+        (["--out", "/dev/null/x"], "cannot be written"),
+    ],
+)
+def test_mistakes(many: Path, tmp_path: Path, change: list[str], says: str) -> None:
+    options = {"--out": str(tmp_path / "out"), "--model": "erank-tiny"}
+    options |= dict(zip(change[::2], change[1::2], strict=True))
+    done = run("eval", many, *(word for pair in options.items() for word in pair))
+    assert says in is_a_clear_line(done)
+
+
+def killed_until_done(arguments: list[str], out: Path, kills: int, seed: int) -> int:
+    """Kill the command at random moments, then let it end; return how many kills met it at work."""
+    draw, met = random.Random(seed), 0
+    for _ in range(kills):
+        before = len(kept(out)) if list(out.glob("kept/*/documents.jsonl")) else 0
+        process = subprocess.Popen(
+            [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wanted = before + draw.randint(0, 4)
+        until = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < until:
+            files = list(out.glob("kept/*/documents.jsonl"))
+            if files and files[0].read_bytes().count(b"\n") >= wanted:
+                break
+            time.sleep(0.002)
+        time.sleep(draw.random() * 0.02)
+        process.send_signal(signal.SIGKILL)
+        met += process.wait() == -signal.SIGKILL
+    assert run(*arguments).returncode == 0
+    return met
+
+
+@pytest.mark.parametrize(
+    "kills", [3, pytest.param(20, marks=pytest.mark.slow)], ids=["a few kills", "many kills"]
+)
+def test_killed_at_random_moments_a_strict_run_is_the_same(
+    tiny_gguf: Path, many: Path, tmp_path: Path, kills: int
+) -> None:
+    undisturbed, out = tmp_path / "undisturbed", tmp_path / "killed"
+    more = ("--depth", "30", "--strict")
+    assert run(*command(tiny_gguf, many, undisturbed, *more)).returncode == 0
+    assert killed_until_done(command(tiny_gguf, many, out, *more), out, kills, 1) > kills // 2
+    for kind in (".trec", ".hybrid.trec"):
+        assert the_run(out, kind) == the_run(undisturbed, kind)
+    assert the_record(out)["measures"] == the_record(undisturbed)["measures"]
+
+
+@pytest.mark.parametrize(
+    "kills", [3, pytest.param(20, marks=pytest.mark.slow)], ids=["a few kills", "many kills"]
+)
+def test_killed_at_random_moments_nothing_is_lost_or_done_twice(
+    tiny_gguf: Path, many: Path, tmp_path: Path, kills: int
+) -> None:
+    undisturbed, out = tmp_path / "undisturbed", tmp_path / "killed"
+    more = ("--depth", "30")
+    assert run(*command(tiny_gguf, many, undisturbed, *more)).returncode == 0
+    assert killed_until_done(command(tiny_gguf, many, out, *more), out, kills, 2) > kills // 2
+    expected = {(row["query"], row["id"]): row for row in kept(undisturbed)}
+    rows = kept(out)
+    assert len(rows) == 90 == len(expected)
+    assert {(row["query"], row["id"]) for row in rows} == set(expected)
+    for row in rows:
+        other = expected[row["query"], row["id"]]
+        assert row["score"] == other["score"]
+        # The noise of another batch, which the README states.
+        assert row["probability"] == pytest.approx(other["probability"], rel=0.02)
+
+
+def test_a_records_numbers_stand_in_one_line(tmp_path: Path) -> None:
+    from erank_lite.benchmarks.record import write_json
+
+    value = {"a": [[1.5, 2], [3, -4e-5]], "b": ["x, [ 1 ]", "[\n 1\n]", True], "c": [], "d": [1]}
+    write_json(tmp_path / "made" / "r.json", value)
+    text = (tmp_path / "made" / "r.json").read_text()
+    assert json.loads(text) == value and "  [1.5, 2],\n  [3, -4e-05]\n" in text

@@ -1,0 +1,370 @@
+"""The contract that every engine keeps, the fake one too: tokens in, tokens out, whatever shares
+the batch."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import CHAT_TEMPLATE
+from support.checkpoints import write_checkpoint
+from support.completion_server import VLLM, CompletionServer, serving
+from support.recording import Recorder, random_prompts, run, same
+
+from erank_lite import ErankLiteError, InputError, ModelError, Reranker
+from erank_lite.convert.gguf.convert import convert_gguf
+from erank_lite.engines import engine_class
+from erank_lite.engines.base import Engine
+from erank_lite.engines.fake import FakeEngine
+from erank_lite.models.checkpoint import CheckpointFolder
+from erank_lite.types import Completion, Prompt, Request, Step
+
+CONTEXT = 2048
+Make = Callable[..., Engine]
+
+# Largest difference of a log-probability between a document alone and among others: sums are taken
+# in another order, in GPTQ's kernels on numbers of 8 bits.
+NOISE = {"fake": 0.0, "remote": 1e-9, "llama.cpp": 1e-3, "transformers": 1e-3, "gptq": 0.3}
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen3 of two layers and random weights, whose vocabulary is the bytes."""
+    return write_checkpoint(tmp_path_factory.mktemp("engines") / "tiny", width=128)
+
+
+@pytest.fixture(scope="session")
+def gguf_file(checkpoint: Path) -> Path:
+    out = checkpoint.parent / "tiny.gguf"
+    convert_gguf(checkpoint, out, "F32")
+    return out
+
+
+@pytest.fixture(scope="session")
+def gptq_folder(checkpoint: Path) -> Path:
+    """The same in GPTQ of 8 bits, calibrated on random tokens."""
+    from erank_lite.convert.gptq.convert import convert_gptq
+
+    out = checkpoint.parent / "gptq"
+    samples = [p.ids for p in random_prompts(32, seed=0)]
+    convert_gptq(checkpoint, out, bits=8, group_size=32, samples=samples)
+    return out
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        "fake",
+        "llama.cpp",
+        # As vLLM: llama-server gives no probabilities within a character, and these are random.
+        "remote",
+        pytest.param("transformers", marks=pytest.mark.reference),
+        pytest.param("gptq", marks=pytest.mark.gptq),
+    ],
+)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def make(name: str, checkpoint: Path, request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Makes an engine; `strict` and `sequences` are options that all have."""
+
+    def build(**options: object) -> Engine:
+        if name == "fake":
+            return fake(checkpoint)
+        if name == "remote":
+            return engine_class("remote")(served.url, tokenizer=checkpoint, **options)  # type: ignore[call-arg]
+        common: dict[str, object] = {"threads": 1, "context_length": CONTEXT} | options
+        if name == "llama.cpp":
+            common |= {"kv_type": "f32"}
+            path = request.getfixturevalue("gguf_file")
+        elif name == "transformers":
+            common |= {"dtype": "float32"}
+            path = checkpoint
+        else:
+            path = request.getfixturevalue("gptq_folder")
+        return engine_class(name)(path, **common)  # type: ignore[call-arg]
+
+    with serving(ServerOfAnyPrompt(fake(checkpoint), VLLM)) as served:
+        yield build
+
+
+class ServerOfAnyPrompt(CompletionServer):
+    """A server whose script does not care where the prompt ends."""
+
+    def likely(self, ids: Sequence[int]) -> list[tuple[int, float]]:
+        return list(self.engine._script(Prompt(tuple(ids), 0), ()))
+
+
+def fake(checkpoint: Path) -> FakeEngine:
+    """Return an engine that writes what a hash of all that it has read says."""
+    folder = CheckpointFolder.open(checkpoint)
+    tokenizer = folder.tokenizer()
+
+    def script(prompt: Prompt, ids: Sequence[int]) -> list[tuple[int, float]]:
+        seed = hashlib.blake2b(repr((*prompt.ids, *ids)).encode()).digest()
+        draw = random.Random(seed)
+        return [(i, 0.5 / 2**n) for n, i in enumerate(draw.sample(range(256), 40))]
+
+    return FakeEngine(tokenizer, script, CHAT_TEMPLATE, folder.end_ids(tokenizer), CONTEXT)
+
+
+@pytest.mark.parametrize("sequences", [3, 16])
+def test_together_is_as_alone(name: str, make: Make, sequences: int) -> None:
+    prompts, draw = random_prompts(40, seed=1), random.Random(2)
+    counts = [draw.randint(1, 30) for _ in prompts]
+    with make(strict=True) as engine:
+        alone = run(engine, prompts, counts)
+    with make(sequences=sequences) as engine:
+        together = run(engine, prompts, counts)
+        assert engine.tokens_generated == sum(counts)
+    assert all(same(alone[i], together[i], NOISE[name]) for i in alone)
+
+
+def test_strict_results_do_not_depend_on_the_others(make: Make) -> None:
+    prompts = random_prompts(20, seed=3)
+    counts = [12] * len(prompts)
+    with make(strict=True) as engine:
+        forwards = run(engine, prompts, counts)
+        backwards = run(engine, prompts[::-1], counts)
+    for i in (0, 7, 19):
+        with make(strict=True) as engine:
+            single = run(engine, [prompts[i]], [12])[0]
+        for other in (forwards[i], backwards[len(prompts) - 1 - i]):
+            assert other.tokens == single.tokens
+            assert other.logprobs == single.logprobs  # to the last bit
+
+
+def test_the_chosen_token_is_the_most_probable_and_all_sum_to_one(make: Make) -> None:
+    class Whole(Recorder):
+        sums: list[float]
+
+        def begin(self) -> Step:
+            self.sums = []
+            return Step(max_tokens=self.count, logprobs_for=tuple(range(256)))
+
+        def feed(self, token: int, logprobs: Mapping[int, float] | None) -> Step:
+            import math
+
+            assert logprobs is not None and logprobs[token] == max(logprobs.values())
+            self.sums.append(math.fsum(map(math.exp, logprobs.values())))
+            super().feed(token, logprobs)
+            done = len(self.tokens) == self.count
+            return Step(max_tokens=1, logprobs_for=tuple(range(256)), done=done)
+
+    with make() as engine:
+        (done,) = engine.run([Request(0, random_prompts(1, seed=9)[0], lambda: Whole(5))])
+    assert isinstance(done.guide, Whole)
+    # The vocabulary is the bytes and a few added tokens.
+    assert len(done.guide.sums) == 5 and all(0.5 < s < 1.0001 for s in done.guide.sums)
+
+
+def test_probabilities_come_only_where_they_are_asked_for(make: Make) -> None:
+    asked: list[bool] = []
+
+    class Sometimes(Recorder):
+        def begin(self) -> Step:
+            return Step(max_tokens=4)
+
+        def feed(self, token: int, logprobs: Mapping[int, float] | None) -> Step:
+            asked.append(logprobs is not None)
+            self.tokens.append(token)
+            measure = (65,) if len(self.tokens) == 2 else None
+            return Step(logprobs_for=measure, done=len(self.tokens) == 4)
+
+    with make() as engine:
+        list(engine.run([Request(0, random_prompts(1, seed=9)[0], lambda: Sometimes(4))]))
+    assert asked == [False, False, True, False]
+
+
+def test_forced_and_dropped_tokens_leave_the_right_state(name: str, make: Make) -> None:
+    """Rewinding and forcing must give what reading the same tokens from the start gives."""
+
+    class Editor(Recorder):
+        def feed(self, token: int, logprobs: Mapping[int, float] | None) -> Step:
+            step = super().feed(token, logprobs)
+            if len(self.tokens) == 6:
+                return Step(drop=4, force=(7, 8, 9), max_tokens=self.count, logprobs_for=())
+            return step
+
+    prompts = random_prompts(5, seed=3)
+    with make(sequences=5) as engine:
+        edited = {
+            c.key: c.guide
+            for c in engine.run(Request(i, p, lambda: Editor(12)) for i, p in enumerate(prompts))
+        }
+        whole = [
+            Prompt((*prompt.ids, *edited[i].tokens[:2], 7, 8, 9), 0)  # type: ignore[attr-defined]
+            for i, prompt in enumerate(prompts)
+        ]
+        plain = run(engine, whole, [6] * 5)
+    for i, recorder in plain.items():
+        rest = Recorder(6)
+        rest.tokens = edited[i].tokens[6:]  # type: ignore[attr-defined]
+        rest.logprobs = edited[i].logprobs[6:]  # type: ignore[attr-defined]
+        assert same(rest, recorder, NOISE[name])
+
+
+def test_requests_are_read_as_places_become_free(make: Make) -> None:
+    taken = 0
+
+    def requests() -> Iterator[Request]:
+        nonlocal taken
+        for i, prompt in enumerate(random_prompts(200, seed=4)):
+            taken += 1
+            yield Request(i, prompt, lambda: Recorder(10))
+
+    with make(sequences=4) as engine:
+        with closing(engine.run(requests())) as completions:  # type: ignore[type-var]
+            next(completions)
+            assert taken < 40
+        # What was given up leaves nothing behind.
+        assert len(run(engine, random_prompts(5, 2), [5] * 5)) == 5
+
+
+def test_a_run_that_begins_ends_the_one_before(make: Make) -> None:
+    prompts = random_prompts(20, seed=6)
+    with make(sequences=4) as engine:
+        first = engine.run(Request(100 + i, p, lambda: Recorder(9)) for i, p in enumerate(prompts))
+        next(first)
+        assert sorted(run(engine, prompts, [9] * 20)) == list(range(20))
+        with pytest.raises(ModelError, match="another one began"):
+            list(first)
+
+
+def test_a_request_longer_than_the_context_fails_alone(make: Make) -> None:
+    prompts = [Prompt((1,) * 30, 0), Prompt((1,) * 5000, 0), Prompt((2,) * 30, 0)]
+    with make() as engine:
+        done: dict[int, Completion] = {
+            c.key: c
+            for c in engine.run(Request(i, p, lambda: Recorder(4)) for i, p in enumerate(prompts))
+        }
+    assert [bool(done[i].failure) for i in range(3)] == [False, True, False]
+    assert str(CONTEXT) in (done[1].failure or "")
+
+
+def test_a_longer_document_makes_room_for_itself(name: str, make: Make) -> None:
+    draw = random.Random(1)
+    lengths = [40, 50, 900, 30, 1500, 20]
+    prompts = [Prompt(tuple(draw.choices(range(256), k=n)), 0) for n in lengths]
+    with make(sequences=2) as engine:
+        assert len(run(engine, prompts[:2], [5, 5])) == 2
+        together = run(engine, prompts, [5] * 6)
+    with make(strict=True) as engine:
+        alone = run(engine, prompts, [5] * 6)
+    assert all(same(alone[i], together[i], NOISE[name]) for i in alone)
+
+
+def test_a_closed_engine_says_so(make: Make) -> None:
+    engine = make()
+    engine.close()
+    engine.close()
+    with pytest.raises(ModelError, match="closed"):
+        list(engine.run([Request(0, Prompt((1, 2, 3), 0), lambda: Recorder(1))]))
+
+
+@pytest.mark.parametrize("thinking", ["full", 5, "none"])
+def test_every_mode_of_thinking_gives_every_document_a_score(
+    name: str, make: Make, thinking: object
+) -> None:
+    """Random weights never end a reasoning: what is asked for from outside is answered."""
+    if name == "remote":
+        pytest.skip("of a server only the most probable tokens are known, here no number")
+    with make(sequences=4) as engine:
+        engine.max_new_tokens = 40
+        reranker = Reranker(engine, thinking=thinking)  # type: ignore[arg-type]
+        results = reranker.rerank("query", [f"document {i}" for i in range(9)])
+    assert len(results) == 9
+    assert all(r["failure"] is None and 0 <= r["score"] <= 10 for r in results), results
+    assert all(r["forced"] for r in results)
+    assert all(r["engine"] == engine.description for r in results)
+
+
+@pytest.mark.reference
+def test_transformers_in_float32_writes_what_llama_cpp_writes(
+    checkpoint: Path, gguf_file: Path
+) -> None:
+    prompts = random_prompts(30, seed=11)
+    with engine_class("llama.cpp")(gguf_file, threads=1, kv_type="f32") as engine:  # type: ignore[call-arg]
+        one = run(engine, prompts, [20] * 30)
+    with engine_class("transformers")(checkpoint, threads=1, dtype="float32") as engine:  # type: ignore[call-arg]
+        other = run(engine, prompts, [20] * 30)
+    assert all(same(one[i], other[i], NOISE["llama.cpp"]) for i in one)
+
+
+@pytest.mark.reference
+def test_rows_that_outgrow_the_memory_wait_and_lose_no_token(checkpoint: Path) -> None:
+    """Keys and values of two long documents are all that is allowed; eight come together."""
+    prompts = random_prompts(8, seed=12)
+    make = engine_class("transformers")
+    options = {"threads": 1, "dtype": "float32"}
+    cell = 2 * 2 * 2 * 64 * 4  # keys and values, layers, heads, head size, bytes
+    with make(checkpoint, **options) as engine:  # type: ignore[call-arg]
+        free = run(engine, prompts, [700] * 8)
+    with make(checkpoint, memory=1024 * 2 * cell, **options) as engine:  # type: ignore[call-arg]
+        scarce = run(engine, prompts, [700] * 8)
+    assert all(same(free[i], scarce[i], NOISE["transformers"]) for i in free)
+
+
+@pytest.mark.reference
+def test_a_full_gpu_halves_the_documents_and_fails_only_what_fits_alone_neither(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    engine = engine_class("transformers")(checkpoint, threads=1, dtype="float32")  # type: ignore[call-arg]
+    compute = engine._model.model.forward  # type: ignore[attr-defined]
+
+    def full(*, position_ids, **rest):  # type: ignore[no-untyped-def]
+        if position_ids.shape[0] > 3 or position_ids.max() >= 250:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return compute(position_ids=position_ids, **rest)
+
+    monkeypatch.setattr(engine._model.model, "forward", full)  # type: ignore[attr-defined]
+    prompts = [*random_prompts(9, seed=13), Prompt((5,) * 300, 0)]
+    requests = [Request(i, p, lambda: Recorder(6)) for i, p in enumerate(prompts)]
+    done = {c.key: c for c in engine.run(requests)}
+    assert sorted(done) == list(range(10))
+    assert [key for key, c in done.items() if c.failure] == [9]
+    assert "memory is too small" in (done[9].failure or "")
+
+
+@pytest.mark.reference
+def test_mistakes_about_checkpoints_are_one_line(checkpoint: Path, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    def broken(change: Callable[[dict[str, object]], object]) -> Path:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(checkpoint, folder)
+        config = json.loads((folder / "config.json").read_text())
+        change(config)
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    cut = broken(lambda c: None)
+    weights = (cut / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    for folder, engine, says in (
+        (broken(lambda c: c.update(architectures=["BertModel"])), "transformers", "architecture"),
+        (broken(lambda c: c.update(num_hidden_layers=5)), "transformers", "lacks the tensor"),
+        (broken(lambda c: c.update(use_sliding_window=True)), "transformers", "sliding"),
+        (
+            broken(lambda c: c.update(quantization_config={"quant_method": "gptq", "bits": 4})),
+            "transformers",
+            "in GPTQ",
+        ),
+        (cut, "transformers", "download it again"),
+        (tmp_path / "nothing", "transformers", "no file or folder"),
+    ):
+        with pytest.raises(ErankLiteError, match=says) as raised:
+            Reranker(folder, engine=engine)
+        assert "\n" not in str(raised.value)
+    for options in ({"dtype": "int3"}, {"device": "tpu:7"}, {"sequences": 0}, {"kv_type": "f16"}):
+        with pytest.raises(InputError):
+            Reranker(checkpoint, engine="transformers", **options)

@@ -1,0 +1,204 @@
+"""The model in the package: its files, its answers, the demo, and what conversion does to it."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from erank_lite import Reranker
+from erank_lite.cli.demo import queries
+from erank_lite.errors import InputError, ModelError
+from erank_lite.families.erank.prompt import PromptBuilder
+from erank_lite.models.prepare import cached, checkpoint_folder, model_file
+from erank_lite.text.tokenizer import Tokenizer
+
+REASONING = re.compile(r"(All|Most|Few|No) terms found\.")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("ERANK_LITE_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def jobs() -> list[tuple[str, list[dict[str, Any]]]]:
+    return [(q["query"], q["documents"]) for q in queries()]
+
+
+def results_of(
+    jobs: list[tuple[str, list[dict[str, Any]]]], model: str, **options: Any
+) -> list[list[dict[str, Any]]]:
+    with Reranker(model, **options) as reranker:
+        return list(reranker.rerank_many(jobs))
+
+
+@pytest.fixture(scope="module")
+def exact(jobs: list[tuple[str, list[dict[str, Any]]]]) -> list[list[dict[str, Any]]]:
+    """The demo's results with the weights as they were trained, one document at a time."""
+    return results_of(jobs, "erank-tiny:BF16", strict=True)
+
+
+def in_order(results: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [r for ranked in results for r in sorted(ranked, key=lambda r: r["index"])]
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("erank-lite")), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+def test_every_answer_has_the_form(exact: list[list[dict[str, Any]]]) -> None:
+    for result in in_order(exact):
+        assert result["failure"] is None and not result["forced"], result["completion"]
+        assert result["score"] in range(11)
+        assert REASONING.fullmatch(result["reasoning"].strip()), result["reasoning"]
+
+
+@pytest.mark.parametrize("thinking", ["full", "none"])
+def test_what_answers_comes_first(
+    jobs: list[tuple[str, list[dict[str, Any]]]], thinking: str
+) -> None:
+    for (query, docs), ranked in zip(
+        jobs, results_of(jobs, "erank-tiny", thinking=thinking), strict=True
+    ):
+        count = sum(d["answers"] for d in docs)
+        assert all(r["answers"] for r in ranked[:count]), (query, ranked[:count])
+
+
+def test_shuffled_documents_give_the_same_order(
+    jobs: list[tuple[str, list[dict[str, Any]]]],
+) -> None:
+    chance = random.Random(5)
+    shuffled = [(query, chance.sample(docs, len(docs))) for query, docs in jobs]
+    first, second = (results_of(j, "erank-tiny") for j in (jobs, shuffled))
+    for a, b in zip(first, second, strict=True):
+        assert [r["content"] for r in a] == [r["content"] for r in b]
+
+
+def test_together_is_as_alone(
+    jobs: list[tuple[str, list[dict[str, Any]]]], exact: list[list[dict[str, Any]]]
+) -> None:
+    together = in_order(results_of(jobs, "erank-tiny:BF16", sequences=16))
+    differences = [
+        abs(a["rank_score"] - b["rank_score"])
+        for a, b in zip(together, in_order(exact), strict=True)
+    ]
+    assert statistics.mean(differences) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("kind", "same", "difference"), [("Q8_0", 0.95, 0.1), ("Q4_K_M", 0.7, 0.4)]
+)
+def test_quantization_keeps_the_scores(
+    jobs: list[tuple[str, list[dict[str, Any]]]],
+    exact: list[list[dict[str, Any]]],
+    kind: str,
+    same: float,
+    difference: float,
+) -> None:
+    pairs = list(
+        zip(
+            in_order(results_of(jobs, f"erank-tiny:{kind}", strict=True)), in_order(exact),
+            strict=True,
+        )
+    )  # fmt: skip
+    assert sum(a["score"] == b["score"] for a, b in pairs) >= same * len(pairs)
+    assert statistics.mean(abs(a["rank_score"] - b["rank_score"]) for a, b in pairs) < difference
+
+
+def test_it_is_converted_once(caplog: pytest.LogCaptureFixture) -> None:
+    file = model_file("erank-tiny:Q4_0")
+    written = file.stat().st_mtime_ns
+    assert model_file("erank-tiny:Q4_0") == file and file.stat().st_mtime_ns == written
+    assert ("erank-tiny", "Q4_0") in [(c.name, c.what) for c in cached()]
+
+
+def test_a_cached_file_that_was_cut_short_is_made_again() -> None:
+    file = model_file("erank-tiny:Q4_0")
+    size = file.stat().st_size
+    with file.open("r+b") as stream:
+        stream.truncate(size // 2)
+    assert model_file("erank-tiny:Q4_0") == file and file.stat().st_size == size
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("erank-tiny:Q9", "Q9"),
+        ("erank-tiny:Q4", "did you mean"),
+        ("Erank-Tiny", "is named erank-tiny"),
+        ("erank_tiny:BF16", "is named erank-tiny"),
+        ("erank-tiny@main", "is named erank-tiny"),
+    ],
+)
+def test_a_near_miss_is_an_error_that_helps(name: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        model_file(name)
+
+
+def test_converting_it_gives_no_warning(tmp_path: Path) -> None:
+    done = run("convert", "gguf", "erank-tiny", str(tmp_path / "tiny.gguf"), "--type", "Q8_0")
+    assert done.returncode == 0 and "chance" not in done.stderr
+
+
+def test_the_name_means_the_package_and_a_path_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "erank-tiny").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert model_file("erank-tiny").is_file()
+    with pytest.raises(ModelError, match=r"config\.json"):
+        model_file("./erank-tiny")
+
+
+def test_the_template_is_one_token_a_part_and_the_prompt_is_as_published() -> None:
+    tokenizer = Tokenizer.from_checkpoint(checkpoint_folder("erank-tiny") / "tokenizer.json")
+    template = json.loads(
+        (checkpoint_folder("erank-tiny") / "tokenizer_config.json").read_text("utf-8")
+    )["chat_template"]
+    query, document = "a query", "=== document and </think>"
+    prompt = PromptBuilder(tokenizer, template).query(query).document(document)
+    text = tokenizer.decode(prompt.ids)
+    assert document in text and text.endswith("<|im_start|>assistant\n")
+    own = sum(len(tokenizer.encode(t).ids) for t in (query, document))
+    assert len(prompt.ids) < own + 45  # 15 of the template, and the instruction
+
+
+def test_rerank_names_the_model_it_takes(tmp_path: Path) -> None:
+    file = tmp_path / "docs.txt"
+    file.write_text("The train to Rome leaves at nine.\nA recipe for onion soup.\n", "utf-8")
+    done = run("rerank", "--query", "how do I make onion soup", str(file))
+    assert done.returncode == 0, done.stderr
+    assert "erank-tiny" in done.stderr
+    assert "onion" in json.loads(done.stdout.splitlines()[0])["content"]
+
+
+def test_the_demo() -> None:
+    done = run("demo")
+    assert done.returncode == 0, done.stderr
+    for query in queries():
+        shown = done.stdout.split(f"{query['query']}  (")[1].split("the others")[0]
+        assert shown.count("✓") == sum(d["answers"] for d in query["documents"])
+    copied = 'erank-lite rerank --model Alibaba-NLP/ERank-4B --query "your question" documents.txt'
+    assert f"  {copied}\n" in done.stdout
+    assert "terms found." in done.stdout
+
+
+def test_a_reader_of_the_demo_who_goes_away() -> None:
+    command = [str(Path(sys.executable).with_name("erank-lite")), "demo"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait(60) == 141

@@ -1,0 +1,194 @@
+"""The llama.cpp engine: many documents together give what each gives alone, whatever happens."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from conftest import ADDED, write_gguf
+from support.recording import Recorder, random_prompts, run, same
+from tokenizers import pre_tokenizers
+
+from erank_lite import InputError, ModelError, Reranker
+from erank_lite.engines.llama_cpp.bindings import Context
+from erank_lite.engines.llama_cpp.engine import LlamaCppEngine
+from erank_lite.families.erank.score import ScoreGuide
+from erank_lite.families.erank.vocabulary import ScoreVocabulary
+from erank_lite.types import Request, Score
+
+# Largest difference of a log-probability between a document alone and among others, in F32: sums
+# are taken in another order.
+NOISE = 1e-3
+
+
+def thousand_scores(engine: LlamaCppEngine) -> dict[int, Score]:
+    """Return the scores of 1,000 documents with random lengths, queries and budgets."""
+    vocabulary = ScoreVocabulary(engine.tokenizer, engine.end_ids)
+    prompts = random_prompts(1000, seed=5, queries=12)
+    draw = random.Random(6)
+    modes = [draw.choice(["none", 1, 5, 17, 40]) for _ in prompts]
+    requests = (
+        Request(i, prompt, lambda p=prompt, m=mode: ScoreGuide(vocabulary, p, m))  # type: ignore
+        for i, (prompt, mode) in enumerate(zip(prompts, modes, strict=True))
+    )
+    done = list(engine.run(requests))
+    assert sorted(c.key for c in done) == list(range(1000))
+    return {c.key: c.guide.score() for c in done if isinstance(c.guide, ScoreGuide)}
+
+
+@pytest.fixture(scope="module")
+def strict_scores(tiny_gguf: Path) -> dict[int, Score]:
+    with LlamaCppEngine(tiny_gguf, threads=1, strict=True, kv_type="f32") as engine:
+        return thousand_scores(engine)
+
+
+@pytest.mark.parametrize("sequences", [3, 16, 64])
+def test_a_thousand_documents(
+    tiny_gguf: Path, strict_scores: dict[int, Score], sequences: int
+) -> None:
+    """As many out as in, each with its strict score up to noise."""
+    with LlamaCppEngine(tiny_gguf, threads=1, sequences=sequences, kv_type="f32") as engine:
+        together = thousand_scores(engine)
+    assert all(s.rank_score is not None for s in together.values())
+    other_text = [i for i, s in strict_scores.items() if s.text != together[i].text]
+    # Where two tokens are all but tied, noise decides; random weights tie more than trained ones.
+    assert len(other_text) <= 5
+    for i in strict_scores.keys() - set(other_text):
+        assert strict_scores[i].score == together[i].score
+        assert strict_scores[i].rank_score == pytest.approx(together[i].rank_score, abs=NOISE)
+
+
+@pytest.mark.parametrize("code", [-3, 1, 2])
+def test_failing_decodes_lose_nothing(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    prompts = random_prompts(40, seed=8)
+    counts = [12] * len(prompts)
+    with LlamaCppEngine(tiny_gguf, threads=1, sequences=8, kv_type="f32") as engine:
+        sound = run(engine, prompts, counts)
+    decode, draw = Context.decode, random.Random(9)
+
+    def failing(self: Context, rows: object) -> int:
+        return code if draw.random() < 0.02 else decode(self, rows)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Context, "decode", failing)
+    with LlamaCppEngine(tiny_gguf, threads=1, sequences=8, kv_type="f32") as engine:
+        requests = [Request(i, p, lambda: Recorder(12)) for i, p in enumerate(prompts)]
+        completions = {c.key: c for c in engine.run(requests)}
+    assert sorted(completions) == list(range(len(prompts)))
+    failed = [c for c in completions.values() if c.failure is not None]
+    assert len(failed) <= 4
+    for key, completion in completions.items():
+        if completion.failure is None:
+            assert isinstance(completion.guide, Recorder)
+            assert same(sound[key], completion.guide, NOISE)
+
+
+def test_decodes_that_always_fail_end_in_failures(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Context, "decode", lambda self, rows: -3)
+    with LlamaCppEngine(tiny_gguf, threads=1, sequences=4) as engine:
+        requests = [Request(i, p, lambda: Recorder(3)) for i, p in enumerate(random_prompts(9, 1))]
+        completions = list(engine.run(requests))
+    assert sorted(c.key for c in completions) == list(range(9))
+    assert all("failed to decode" in (c.failure or "") for c in completions)
+
+
+def test_no_room_for_one_document_ends_in_failures(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Context, "decode", lambda self, rows: 1)
+    with LlamaCppEngine(tiny_gguf, threads=1, sequences=4) as engine:
+        requests = [Request(i, p, lambda: Recorder(3)) for i, p in enumerate(random_prompts(6, 1))]
+        assert all(c.failure for c in engine.run(requests))
+
+
+def test_little_memory_means_few_sequences(tiny_gguf: Path) -> None:
+    prompts = random_prompts(12, seed=6)
+    with LlamaCppEngine(tiny_gguf, threads=1, memory=1) as engine:
+        for _ in range(3):
+            assert len(run(engine, prompts, [4] * 12)) == 12
+            assert engine._context is not None
+            assert (engine._context.sequences, engine._context.cells) == (1, 256)
+
+
+def test_equal_prompts_are_computed_once(tiny_gguf: Path) -> None:
+    with Reranker(tiny_gguf, threads=1, thinking=8) as reranker:
+        results = reranker.rerank("query", ["same", "other", "same", "same"])
+        together = reranker.engine.tokens_generated
+        reranker.rerank("query", ["same", "other"])
+        assert reranker.engine.tokens_generated - together == together
+    texts = {r["index"]: r["completion"] for r in results}
+    assert texts[0] == texts[2] == texts[3]
+
+
+def test_many_queries_come_back_in_order(tiny_gguf: Path) -> None:
+    queries = [(f"query {i}", [f"document {j}" for j in range(i % 4)]) for i in range(11)]
+    with Reranker(tiny_gguf, threads=1, thinking=5, sequences=6) as reranker:
+        many = list(reranker.rerank_many(queries))
+        assert [sorted(r["index"] for r in results) for results in many] == [
+            list(range(i % 4)) for i in range(11)
+        ]
+        single = reranker.rerank(*queries[7])
+    assert [r["rank_score"] for r in many[7]] == pytest.approx(
+        [r["rank_score"] for r in single], abs=NOISE
+    )
+
+
+def test_a_long_document_is_cut_and_says_so(tiny_gguf: Path) -> None:
+    with Reranker(tiny_gguf, threads=1, thinking=10) as reranker:
+        results = reranker.rerank("query", ["short", "long " * 2000])
+    assert {r["index"]: r["truncated"] for r in results} == {0: False, 1: True}
+    assert all(r["failure"] is None for r in results)
+
+
+def test_a_query_longer_than_the_context_is_an_error(tiny_gguf: Path) -> None:
+    with (
+        Reranker(tiny_gguf, threads=1, thinking=10) as reranker,
+        pytest.raises(InputError, match="query and instruction"),
+    ):
+        reranker.rerank("long " * 2000, ["document"])
+
+
+@pytest.mark.parametrize("context", ["long", 2048.5])
+def test_damaged_limits_are_an_error(tmp_path: Path, context: object) -> None:
+    texts = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *ADDED]
+    kinds = [1] * 256 + [3] * len(ADDED)
+    damaged = write_gguf(tmp_path / "damaged.gguf", texts, kinds, context=context)
+    with pytest.raises(ModelError, match="damaged"):
+        LlamaCppEngine(damaged)
+
+
+def test_layers_on_a_missing_gpu_are_an_error(tiny_gguf: Path) -> None:
+    from erank_lite.engines.llama_cpp.bindings import gpu_devices
+
+    if gpu_devices():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ModelError, match="CMAKE_ARGS"):
+        LlamaCppEngine(tiny_gguf, threads=1, gpu_layers=1)
+    LlamaCppEngine(tiny_gguf, threads=1, gpu_layers=0).close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sequences": 0},
+        {"context_length": 3},
+        {"threads": 0},
+        {"kv_type": "f17"},
+        {"gpu_layers": -7},
+        {"colour": "red"},
+    ],
+)
+def test_options_are_checked(tiny_gguf: Path, options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        Reranker(tiny_gguf, **options)
+
+
+def test_quantized_keys_and_values_run(tiny_gguf: Path) -> None:
+    with Reranker(
+        tiny_gguf, threads=1, thinking=5, kv_type="q8_0", flash_attention=True
+    ) as reranker:
+        assert len(reranker.rerank("query", ["a", "b"])) == 2

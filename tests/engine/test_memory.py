@@ -1,0 +1,85 @@
+"""The plan's memory beside what a process really takes, for models that differ in shape."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ADDED, write_gguf
+from tokenizers import pre_tokenizers
+
+pytestmark = pytest.mark.slow
+
+_CHILD = """
+import json, sys, threading, time
+from pathlib import Path
+from erank_lite.engines.llama_cpp.engine import LlamaCppEngine
+from erank_lite.models.gguf import GGUFFile
+from erank_lite.text.tokenizer import Tokenizer
+from erank_lite.types import Prompt, Request, Step
+
+path, sequences = Path(sys.argv[1]), int(sys.argv[2])
+
+def anonymous():
+    text = Path("/proc/self/status").read_text()
+    return int(text.split("RssAnon:")[1].split()[0]) * 1024
+
+peak, stop = 0, False
+def watch():
+    global peak
+    while not stop:
+        peak = max(peak, anonymous())
+        time.sleep(0.002)
+
+class Guide:
+    def __init__(self, capacity): self.max_tokens, self.count = capacity, 0
+    def begin(self): return Step(logprobs_for=())
+    def feed(self, token, logprobs):
+        self.count += 1
+        return Step(logprobs_for=(), done=self.count == 3)
+
+gguf = GGUFFile.read(path)
+text = Tokenizer.from_gguf(gguf)  # what is in memory whichever engine runs
+before = anonymous()
+thread = threading.Thread(target=watch, daemon=True)
+thread.start()
+engine = LlamaCppEngine(path, sequences=sequences, threads=2)
+cells = min(1024 + 4096, engine.context_length)
+length = 900
+requests = [
+    Request(i, Prompt((7,) * (length - 1) + (8 + i,), 0), lambda: Guide(cells - length))
+    for i in range(2 * sequences)
+]
+assert not any(c.failure for c in engine.run(requests))
+stop = True
+thread.join()
+weights = sum(t.size for t in gguf.tensors)
+assert engine.plan.documents == sequences
+print(json.dumps({"expected": engine.plan.memory - weights, "measured": peak - before}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("layers", "words", "context", "width", "sequences"),
+    [(8, 150_000, 8_192, 256, 16), (28, 48_000, 2_048, 512, 16), (48, 300, 16_384, 128, 12)],
+    ids=["many words", "middling", "many layers"],
+)
+def test_the_estimate_is_near_the_peak(
+    tmp_path: Path, layers: int, words: int, context: int, width: int, sequences: int
+) -> None:
+    """Mapped pages of the file apart, which the estimate counts as weights."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    texts = [*alphabet, "ab", *(f"word{i}" for i in range(words)), *ADDED]
+    kinds = [1] * (257 + words) + [3] * len(ADDED)
+    file = write_gguf(
+        tmp_path / "model.gguf", texts, kinds, layers=layers, context=context, width=width
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, str(file), str(sequences)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["measured"] == pytest.approx(found["expected"], rel=0.10), found

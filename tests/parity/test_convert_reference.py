@@ -1,0 +1,189 @@
+"""The converter against llama.cpp's own: tensors byte by byte, metadata key by key.
+
+LLAMA_CPP_SOURCE names a folder with llama.cpp's source (`vendor/llama.cpp` of llama-cpp-python's
+source archive), LLAMA_QUANTIZE its llama-quantize, built with shared libraries: it is run with the
+libraries that are installed, so that both have the same kernels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import pytest
+from conftest import save_checkpoint
+from support.checkpoints import write_checkpoint
+from test_convert import keys_of, tensors_of
+
+from erank_lite.convert.gguf.convert import NEED_MATRIX, QUANTIZED, convert_gguf
+from erank_lite.errors import ModelError
+from erank_lite.reranker import Reranker
+
+pytestmark = pytest.mark.reference
+
+# Where the two may differ: our own keys, and a default which a newer `gguf` package than the
+# released one writes.
+OURS = {"erank_lite.version", "erank_lite.type", "erank_lite.source", "erank_lite.end_token_ids",
+        "erank_lite.max_new_tokens"}  # fmt: skip
+THEIRS = {"tokenizer.ggml.add_eos_token"}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048,
+        "beta_fast": 32.0, "beta_slow": 1.0}  # fmt: skip
+LLAMA3 = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 1024}  # fmt: skip
+
+
+def tool(variable: str, name: str) -> Path:
+    found = os.environ.get(variable)
+    if not found:
+        pytest.skip(f"{variable} names no {name} (see this file's beginning)")
+    return Path(found)
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory, qwen3: Path) -> Callable[..., Path]:
+    """Makes a checkpoint of Qwen3 with the real tokenizer and random weights."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    def add_tokenizer(folder: Path) -> None:
+        for file in qwen3.iterdir():
+            shutil.copyfile(file, folder / file.name)
+
+    def make(tied: bool, shard: str) -> Path:
+        torch.manual_seed(0)
+        config = Qwen3Config(
+            vocab_size=151936, hidden_size=256, intermediate_size=512, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, head_dim=64, tie_word_embeddings=tied,
+            max_position_embeddings=8192, eos_token_id=151645, bos_token_id=151643,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        )  # fmt: skip
+        model = Qwen3ForCausalLM(config).to(torch.bfloat16)
+        model.generation_config.eos_token_id = 151643
+        model.generation_config.max_new_tokens = 2048
+        return save_checkpoint(
+            model, tmp_path_factory.mktemp("qwen") / "ERank-4B", shard, add_tokenizer
+        )
+
+    return make
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    change(config)
+    file.write_text(json.dumps(config))
+
+
+def as_transformers_4(folder: Path) -> None:
+    """Write the configuration, and where there is one the template, as Transformers 4 did."""
+
+    def change(config: dict[str, Any]) -> None:
+        rope = config.pop("rope_parameters")
+        config["rope_theta"] = rope.pop("rope_theta")
+        config["rope_scaling"] = None if rope["rope_type"] == "default" else rope
+        config["torch_dtype"] = config.pop("dtype")
+
+    edit(folder, change)
+    template, settings = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if template.is_file():
+        text = json.loads(settings.read_text()) | {"chat_template": template.read_text()}
+        settings.write_text(json.dumps(text))
+        template.unlink()
+
+
+def rope(folder: Path, parameters: dict[str, Any]) -> None:
+    edit(folder, lambda config: config["rope_parameters"].update(parameters))
+
+
+def compare(source: Path, folder: Path, kinds: tuple[str, ...]) -> None:
+    script = tool("LLAMA_CPP_SOURCE", "source of llama.cpp") / "convert_hf_to_gguf.py"
+    for kind in kinds:
+        ours, theirs = folder / f"ours-{kind}.gguf", folder / f"theirs-{kind}.gguf"
+        convert_gguf(source, ours, kind)
+        command = [sys.executable, script, source, "--outfile", theirs, "--outtype", kind.lower()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert tensors_of(ours) == tensors_of(theirs)
+        a, b = keys_of(ours), keys_of(theirs)
+        assert {key for key in a | b if a.get(key) != b.get(key)} <= OURS | THEIRS
+        theirs.unlink()
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["transformers5", "transformers4"])
+@pytest.mark.parametrize(("tied", "shard"), [(True, "5GB"), (False, "60MB")])
+def test_qwen3(
+    qwen: Callable[..., Path], tmp_path: Path, tied: bool, shard: str, old: bool
+) -> None:
+    source = qwen(tied, shard)
+    assert (len(list(source.glob("*.safetensors"))) > 1) == (shard == "60MB")
+    if not tied:
+        rope(source, YARN)
+    if old:
+        as_transformers_4(source)
+    compare(source, tmp_path, ("F32", "F16", "BF16", "Q8_0") if old else ("Q8_0",))
+
+
+@pytest.mark.parametrize(
+    ("shard", "parameters", "kinds"),
+    [
+        ("5GB", {}, ("F32", "F16", "BF16", "Q8_0")),
+        ("100MB", YARN, ("BF16",)),
+        ("5GB", LLAMA3, ("BF16",)),
+    ],
+    ids=["plain", "shards-yarn", "llama3"],
+)
+def test_llama(
+    smol: Callable[..., Path], tmp_path: Path, shard: str, parameters: Any, kinds: tuple[str, ...]
+) -> None:
+    source = smol(shard)
+    rope(source, parameters)
+    if shard != "5GB":
+        as_transformers_4(source)
+    compare(source, tmp_path, kinds)
+
+
+def test_quantized_files_are_llama_quantizes(qwen: Callable[..., Path], tmp_path: Path) -> None:
+    program = tool("LLAMA_QUANTIZE", "llama-quantize")
+    package = Path(llama_cpp.__file__).parent / "lib"
+    libraries = os.environ.get("LLAMA_CPP_LIB_PATH", str(package))
+    small = write_checkpoint(tmp_path / "small", width=256, ffn=512)
+    jobs = [(qwen(True, "5GB"), ("Q4_K_M",)), (small, (*QUANTIZED, *NEED_MATRIX))]
+    compared = 0
+    whole, ours, theirs = (tmp_path / f"{name}.gguf" for name in ("whole", "ours", "theirs"))
+    for source, kinds in jobs:
+        convert_gguf(source, whole, "BF16", force=True)
+        for kind in kinds:
+            done = subprocess.run(
+                [program, whole, theirs, kind], capture_output=True, text=True, timeout=300,
+                env=os.environ | {"LD_LIBRARY_PATH": libraries},
+            )  # fmt: skip
+            try:
+                convert_gguf(source, ours, kind, force=True)
+            except ModelError as error:
+                assert "importance matrix" in str(error) and done.returncode != 0
+                continue
+            assert done.returncode == 0, done.stderr[-2000:]
+            assert tensors_of(ours) == tensors_of(theirs), kind
+            a, b = keys_of(ours), keys_of(theirs)
+            assert {key for key in a | b if a.get(key) != b.get(key)} == {"erank_lite.type"}
+            compared += 1
+    assert compared >= 15
+
+
+def test_from_checkpoint_to_ranking(smol: Callable[..., Path], tmp_path: Path) -> None:
+    """The real SmolLM2, saved as a checkpoint, converted and run, still knows English."""
+    source = smol("100MB")
+    out = tmp_path / "smol.gguf"
+    for kind in ("BF16", "Q4_K_M"):
+        convert_gguf(source, out, kind, force=True)
+        with Reranker(out, thinking=16, sequences=2) as reranker:
+            results = reranker.rerank("capital of France", ["Paris is the capital.", "Bananas."])
+        assert [r["failure"] for r in results] == [None, None]
+        assert all(r["reasoning"].isascii() and " " in r["reasoning"] for r in results)
