@@ -1,18 +1,39 @@
-"""Files that appear whole or not at all, and that one process at a time makes."""
+"""Files: JSON that is checked, and results that appear whole or not at all, made by one process."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from erank_lite.errors import InputError
+from erank_lite.errors import InputError, ModelError
 
 _log = logging.getLogger(__name__)
+
+
+def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
+    """Return the object in a JSON file, or {} where it may be missing and is.
+
+    Raises:
+        ModelError: it cannot be read, or holds something else.
+    """
+    if optional and not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ModelError(f"`{path}` cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"`{path}` is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"`{path}` must hold a JSON object, not a {type(value).__name__}")
+    return value
 
 
 @contextlib.contextmanager
@@ -38,18 +59,19 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True, suffix: str = ".lock") -> Iterator[None]:
     """Hold `path` against other processes that would make it; it need not exist.
 
     Args:
         path: what is to be made; its folder must exist.
         wait: wait for another process to finish, rather than refuse.
+        suffix: of the lock file, which lies beside `path`.
 
     Raises:
         InputError: another process holds it, and `wait` is false.
         OSError: the lock file cannot be written.
     """
-    file = path.with_name(f"{path.name}.lock")
+    file = path.with_name(f"{path.name}{suffix}")
     lock = FileLock(file)
     try:
         lock.acquire(timeout=0)

@@ -1,10 +1,10 @@
-"""How long work says how far it is. Nothing is printed here: the command line has a reporter."""
+"""How work that takes long reports its progress. The command line has a reporter that prints."""
 
 from __future__ import annotations
 
 
 class Reporter:
-    """Told what goes on; does nothing with it. Subclass it to show progress.
+    """Receives progress and messages, and does nothing with them. Subclass it to show them.
 
     Example:
         >>> class Printing(Reporter):
@@ -15,10 +15,10 @@ class Reporter:
     """
 
     def progress(self, stage: str, done: int, total: int, unit: str = "B") -> None:
-        """Be told that `done` of `total` units ("B" for bytes) of a stage are finished."""
+        """Receive that `done` of `total` units ("B" for bytes) of a stage are finished."""
 
     def message(self, text: str) -> None:
-        """Be told something that is worth a line of its own."""
+        """Receive a message that deserves a line of its own."""
 
 
 SILENT = Reporter()

@@ -1,4 +1,4 @@
-"""Sizes and times as they are told to people."""
+"""Sizes and times, written for people."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Work that may crash or take long inside C code, in a process of its own.
 
-A child can be stopped at any moment, and its crash is a message instead of the end of the caller.
-It ends when its parent does, however that ended.
+A child can be stopped at any moment, with all that it started, and its crash is an error instead
+of the end of the caller. It ends when its parent does, however that ended.
 """
 
 from __future__ import annotations
@@ -14,76 +14,158 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, NoReturn
 
-from erank_lite.errors import ModelError
+from erank_lite.errors import ErankLiteError, InputError, ModelError
+
+Message = dict[str, Any]
+Send = Callable[[Message], None]
 
 # The parent's sys.path goes along, so that both find the same packages wherever they are started.
 _START = (
     "import json, runpy, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
     "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
 )
+_POSIX = os.name == "posix"
+
+
+class WorkerError(ModelError):
+    """A child ended without a result.
+
+    Attributes:
+        reason: the last line that it wrote, or how it ended.
+        signal: the signal that ended it, such as "SIGSEGV", or None.
+    """
+
+    def __init__(self, message: str, reason: str, signal: str | None = None) -> None:
+        super().__init__(message)
+        self.reason, self.signal = reason, signal
 
 
 def run(
-    module: str, arguments: dict[str, Any], what: str = "llama.cpp"
-) -> Iterator[dict[str, Any]]:
-    """Run `module` as a program and yield the messages that it sends.
+    module: str,
+    arguments: Mapping[str, Any],
+    what: str = "llama.cpp",
+    *,
+    timeout: float | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Generator[Message, None, Any]:
+    """Run `module`, which calls `serve`, as a program; yield the messages that it sends.
 
-    Closing the iterator stops the child. `what` names the library at work to the user.
+    Closing the iterator stops the child and what it started.
+
+    Args:
+        module: its name.
+        arguments: of the work, by name; they and messages must be what JSON can hold.
+        what: the library at work, for the user.
+        timeout: seconds, or None for as long as it takes.
+        environment: variables that the child gets beside the parent's.
+
+    Returns:
+        What the work returned; see `call`.
 
     Raises:
-        ModelError: the child says so, or crashes.
+        WorkerError: the child crashes or takes longer than `timeout`.
+        ErankLiteError: what the work raised.
     """
-    command = [sys.executable, "-c", _START, json.dumps(sys.path), module, json.dumps(arguments)]
-    with (
-        tempfile.TemporaryFile() as errors,
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
-        ) as process,
-    ):
+    late = threading.Event()
+
+    def expire() -> None:
+        late.set()
+        _kill(process)
+
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _START, json.dumps(sys.path), module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            env=None if environment is None else {**os.environ, **environment},
+            start_new_session=_POSIX,
+        )
+        assert process.stdin is not None and process.stdout is not None
+        timer = threading.Timer(timeout or 0, expire)
         try:
-            assert process.stdout is not None
+            if timeout is not None:
+                timer.start()
+            with contextlib.suppress(BrokenPipeError):  # it ended at once: its exit code says why
+                process.stdin.write(json.dumps(arguments) + "\n")
+                process.stdin.flush()
             for line in process.stdout:
-                message = json.loads(line)
-                if "error" in message:
-                    raise ModelError(message["error"])
-                yield message
+                answer = json.loads(line)
+                if "error" in answer:
+                    name, message, hint = answer["error"]
+                    raise (InputError if name == InputError.__name__ else ModelError)(message, hint)
+                if "result" in answer:
+                    return answer["result"]
+                yield answer["message"]
             code = process.wait()
         finally:
-            process.kill()
-        if code:
-            errors.seek(0)
-            said = errors.read().decode("utf-8", "replace").strip().splitlines()
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            raise ModelError(
-                f"{what} ended while it worked on the file ({how}): "
-                f"{said[-1] if said else 'it gave no reason'}"
-            )
+            timer.cancel()
+            _kill(process)
+            process.wait()
+            process.stdout.close()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+        if late.is_set():
+            reason = f"it did not finish within {timeout:.0f} seconds"
+            raise WorkerError(f"{what} was stopped: {reason}", reason)
+        name = signal.Signals(-code).name if code < 0 else None
+        how = name or f"exit code {code}"
+        errors.seek(0)
+        lines = errors.read().decode("utf-8", "replace").strip().splitlines()
+        said = lines[-1] if lines else "it gave no reason"
+        message = f"{what} ended while it worked on the file ({how}): {said}"
+        raise WorkerError(message, lines[-1] if lines else how, name)
 
 
-def serve(work: Callable[..., None]) -> None:
-    """Be the child: call `work(send, **arguments)`, where `send` takes a message."""
+def call(module: str, arguments: Mapping[str, Any], what: str = "llama.cpp", **options: Any) -> Any:
+    """Run `module` as `run` does, and return the result of its work."""
+    messages = run(module, arguments, what, **options)
+    while True:
+        try:
+            next(messages)
+        except StopIteration as end:
+            return end.value
+
+
+def serve(work: Callable[..., Any]) -> None:
+    """Be the child: call `work(send, **arguments)`, where `send` takes a message for the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     output = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever C code prints is no message
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever C code prints is not a message
+    # Python's own buffered read would hold a lock that the interpreter wants at its end.
+    line = b""
+    while not line.endswith(b"\n"):
+        line += os.read(sys.stdin.fileno(), 1 << 16) or _end()
 
     def watch() -> None:
-        # Python's own buffered read would hold a lock that the interpreter wants at its end.
         while os.read(sys.stdin.fileno(), 1):
             pass
-        os._exit(1)  # the parent is gone
+        _end()
 
     threading.Thread(target=watch, daemon=True).start()
 
-    def send(message: dict[str, Any]) -> None:
-        output.write(json.dumps(message) + "\n")
+    def answer(kind: str, content: Any) -> None:
+        output.write(json.dumps({kind: content}) + "\n")
         output.flush()
 
     try:
-        work(send, **json.loads(sys.argv[1]))
-    except ModelError as error:
-        send({"error": str(error)})
-    with contextlib.suppress(OSError):
-        output.close()
+        answer("result", work(lambda message: answer("message", message), **json.loads(line)))
+    except ErankLiteError as error:
+        answer("error", [type(error).__name__, error.message, error.hint])
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End a child and what it started, such as a server."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended
+        os.killpg(process.pid, signal.SIGKILL) if _POSIX else process.kill()
+
+
+def _end() -> NoReturn:
+    """End this process, whose parent is gone, and what it started."""
+    if _POSIX and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
