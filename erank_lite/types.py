@@ -1,14 +1,14 @@
-"""What the stages hand to each other: prompt → request → step by step → completion → score; and
-how those that take long say how far they are."""
+"""What the stages hand to each other.
+
+documents → Prompt → Request → Source → engine: Step by Step → Completion → Score
+            family                      steered by a Guide                  family
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is done, how many bytes of it, and of how many."""
+from typing import Generic, Protocol, TypeVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Step:
     """What a guide wants next: drop ids, append ids, then generate.
 
     Attributes:
-        drop: ids to drop from the end of the sequence, before anything else.
+        drop: how many ids to remove from the end of the sequence, before anything else.
         force: ids to append without sampling.
         max_tokens: how many tokens may be generated before the guide must be asked again; an engine
             that feeds token by token may ignore it.
-        logprobs_for: ids whose log-probability is wanted at the next token, beside that of the token
-            chosen there; None where no probability is wanted, so none need be computed.
+        logprobs_for: ids whose log-probability is wanted at the next token, beside that of the
+            token chosen there; None where no probability is wanted, so none need be computed.
         done: nothing can change the result any more.
     """
 
@@ -52,10 +52,6 @@ class Step:
 
 class Guide(Protocol):
     """Follows one completion and says at each token what the engine must do next."""
-
-    @property
-    def max_tokens(self) -> int:
-        """The most ids that a completion can hold at any moment."""
 
     def begin(self) -> Step:
         """Return the first step."""
@@ -70,17 +66,58 @@ class Guide(Protocol):
         """
 
 
+G = TypeVar("G", bound=Guide)
+
+
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One prompt to complete. `guide` makes a fresh guide; a restarted document needs another."""
+class Request(Generic[G]):
+    """One prompt to complete.
+
+    Attributes:
+        key: the caller's own number for it.
+        prompt: what the model reads first.
+        guide: makes a fresh guide; a document that is started again needs another.
+        max_tokens: the most ids that its completion can hold at any moment.
+        priority: a source gives requests of a higher one first. Engines take what they get.
+        deadline: seconds on the clock of `time.monotonic` by which it is wanted, or None; a
+            source's matter too.
+    """
 
     key: int
     prompt: Prompt
-    guide: Callable[[], Guide]
+    guide: Callable[[], G]
+    max_tokens: int
+    priority: int = 0
+    deadline: float | None = None
+
+
+class Source(Protocol):
+    """Gives an engine its requests, one when there is room for one.
+
+    Example:
+        A source that others add to while a run goes on:
+
+        >>> import queue
+        >>> class Inbox:
+        ...     def __init__(self):
+        ...         self.requests, self.closed = queue.Queue(), False
+        ...     def take(self):
+        ...         return None if self.requests.empty() else self.requests.get()
+        ...     @property
+        ...     def ended(self):
+        ...         return self.closed and self.requests.empty()
+    """
+
+    def take(self) -> Request[Guide] | None:
+        """Return the next request, or None where there is none just now."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether no request will come any more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(Generic[G]):
     """A finished request: its guide has seen the end, or `failure` says why it could not.
 
     Attributes:
@@ -91,7 +128,7 @@ class Completion:
     """
 
     key: int
-    guide: Guide
+    guide: G
     tokens: int = 0
     failure: str | None = None
 
@@ -103,20 +140,21 @@ class Score:
     Attributes:
         score: the integer 0–10, or None where no answer could be read.
         probability: Pr(score) under the full softmax, or None.
-        expected: expected score over 0…10 (a real number), or None where it was not computed.
+        expected_score: the expected score over 0…10 (a real number), or None where it was not
+            computed.
         reasoning: the text of the reasoning.
         forced: the reasoning was closed, or the answer asked for, from outside.
         failure: None, or why there is no score.
-        text: all that was generated, forced parts included.
+        completion: all that was generated, forced parts included.
     """
 
     score: int | None
     probability: float | None
-    expected: float | None
+    expected_score: float | None
     reasoning: str
     forced: bool
     failure: str | None
-    text: str
+    completion: str
 
     @property
     def rank_score(self) -> float | None:

@@ -1,43 +1,105 @@
-"""Engines by name, loaded only when asked for."""
+"""Engines by name, loaded only when asked for. To add one: a package beside, and a line here."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from erank_lite.engines.base import Engine
-from erank_lite.errors import InputError, ModelError
+from erank_lite.errors import InputError, missing_extra
+
+if TYPE_CHECKING:
+    from erank_lite.engines.base import Engine
+    from erank_lite.engines.options import EngineOptions
+    from erank_lite.machine.hardware import Hardware
+    from erank_lite.machine.plan import Plan
+    from erank_lite.machine.shapes import ModelShape
+
+    Planner = Callable[[ModelShape | None, Hardware, Any], Plan]
 
 # llama.cpp's threads wait for each other by spinning, for long where another program holds a core:
 # a shorter spin gives the core up sooner. libgomp reads this once, when it is loaded.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-_ENGINES = {
-    "llama.cpp": "erank_lite.engines.llama_cpp.engine:LlamaCppEngine",
-    "gptq": "erank_lite.engines.torch.gptq:GPTQEngine",
-    "transformers": "erank_lite.engines.torch.transformers:TransformersEngine",
-    "remote": "erank_lite.engines.remote.engine:RemoteEngine",
-}
-EXTRA = {"gptq": "gptq", "transformers": "reference"}
-"""What is to be installed beside the base for an engine."""
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """Where an engine is and what it reads; nothing of it is loaded.
+
+    Attributes:
+        name: as it is asked for.
+        engine: `module:class`, below this package.
+        options: `module:class` of its options; light to load.
+        planner: `module:function` that makes its plan; light to load.
+        reads: the formats that it runs (`erank_lite.machine.shapes.Format`).
+        extra: what is to be installed beside the base, or None.
+    """
+
+    name: str
+    engine: str
+    options: str
+    planner: str
+    reads: tuple[str, ...]
+    extra: str | None = None
+
+    def load_engine(self) -> type[Engine]:
+        """Return the engine's class.
+
+        Raises:
+            ModelError: it needs packages that are not installed.
+        """
+        try:
+            found: type[Engine] = _load(self.engine)
+        except ModuleNotFoundError as error:
+            if self.extra is None:
+                raise
+            raise missing_extra(f"the {self.name} engine", str(error.name), self.extra) from None
+        return found
+
+    def load_options(self) -> type[EngineOptions]:
+        """Return the class of its options."""
+        found: type[EngineOptions] = _load(self.options)
+        return found
+
+    def load_planner(self) -> Planner:
+        """Return the function that makes its plan from shape, machine and options."""
+        found: Planner = _load(self.planner)
+        return found
 
 
-def is_address(model: object) -> bool:
-    """Return whether `model` is the address of a server, which the remote engine asks."""
-    return isinstance(model, str) and model.lower().startswith(("http://", "https://"))
+ENGINES = {
+    spec.name: spec
+    for spec in (
+        EngineSpec("llama.cpp", "llama_cpp.engine:LlamaCppEngine",
+                   "llama_cpp.options:LlamaCppOptions", "llama_cpp.plan:plan_here",
+                   ("gguf", "bundled", "checkpoint")),
+        EngineSpec("gptq", "torch.gptq:GPTQEngine",
+                   "torch.options:TorchOptions", "torch.plan:plan_gptq",
+                   ("gptq",), "gptq"),
+        EngineSpec("transformers", "torch.transformers:TransformersEngine",
+                   "torch.options:TransformersOptions", "torch.plan:plan_transformers",
+                   ("checkpoint", "bundled"), "reference"),
+        EngineSpec("remote", "remote.engine:RemoteEngine",
+                   "remote.options:RemoteOptions", "remote.plan:plan",
+                   ("server",)),
+    )
+}  # fmt: skip
 
 
-def check_name(name: str) -> None:
-    """Refuse the name of no engine.
+def engine_spec(name: str) -> EngineSpec:
+    """Return what is known of the engine called `name`.
 
     Raises:
         InputError: there is none of that name.
     """
-    if name not in _ENGINES:
-        close = difflib.get_close_matches(name.lower(), _ENGINES, 1, cutoff=0) or list(_ENGINES)
+    if name not in ENGINES:
+        close = difflib.get_close_matches(name.lower(), ENGINES, 1, cutoff=0) or list(ENGINES)
         raise InputError(f"there is no engine {name!r}; did you mean {close[0]!r}?")
+    return ENGINES[name]
 
 
 def engine_class(name: str) -> type[Engine]:
@@ -47,14 +109,9 @@ def engine_class(name: str) -> type[Engine]:
         InputError: there is no such engine.
         ModelError: it needs packages that are not installed.
     """
-    check_name(name)
-    module, attribute = _ENGINES[name].split(":")
-    try:
-        loaded: type[Engine] = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if name not in EXTRA:
-            raise
-        raise ModelError(
-            f"the {name} engine needs {error.name}: pip install 'erank-lite[{EXTRA[name]}]'"
-        ) from None
-    return loaded
+    return engine_spec(name).load_engine()
+
+
+def _load(reference: str) -> Any:
+    module, attribute = reference.split(":")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)

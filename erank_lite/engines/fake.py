@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from erank_lite.engines.base import Engine
-from erank_lite.errors import ModelError
+from erank_lite.engines.base import Engine, Queue
+from erank_lite.machine.plan import Plan
+from erank_lite.models.text import ModelText
 from erank_lite.text.tokenizer import Tokenizer
-from erank_lite.types import Completion, Prompt, Request
+from erank_lite.types import Completion, Guide, Prompt
 
 Script = Callable[[Prompt, Sequence[int]], Sequence[tuple[int, float]]]
 """(prompt, ids written so far) → the most probable next tokens with their probabilities."""
@@ -27,52 +28,34 @@ class FakeEngine(Engine):
         max_new_tokens: int | None = None,
     ) -> None:
         """Take the script; see `Script`. The first token that it names is the one written."""
-        self.tokenizer = tokenizer
-        self.chat_template = chat_template
-        self.end_ids = frozenset(end_ids)
-        self.context_length = context_length
-        self.max_new_tokens = max_new_tokens
-        self.tokens_generated = 0
+        text = ModelText(tokenizer, chat_template, frozenset(end_ids), max_new_tokens)
+        super().__init__(Plan(engine="fake"), text, context_length)
         self.description = "fake"
         self.prompts: list[Prompt] = []
         self._script = script
-        self._run: int | None = 0
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Complete one request after the other."""
-        if self._run is None:
-            raise ModelError("the engine is closed: make another one")
-        self._run += 1
-        run = self._run
-        for request in requests:
-            if self._run != run:
-                raise ModelError("this run was given up when another one began")
-            self.prompts.append(request.prompt)
-            guide = request.guide()
-            need = len(request.prompt.ids) + guide.max_tokens
-            if need > self.context_length:
-                reason = f"it needs {need} tokens, the context has {self.context_length}"
-                yield Completion(request.key, guide, failure=reason)
-                continue
-            ids: list[int] = []
-            step, count = guide.begin(), 0
-            while not step.done:
-                if step.drop:
-                    del ids[-step.drop :]
-                ids += step.force
-                likely = dict(self._script(request.prompt, tuple(ids)))
-                token = next(iter(likely))
-                logprobs = None
-                if step.logprobs_for is not None:
-                    logprobs = {
-                        i: math.log(likely.get(i, 1e-12)) for i in (token, *step.logprobs_for)
-                    }
-                ids.append(token)
-                count += 1
-                self.tokens_generated += 1
-                step = guide.feed(token, logprobs)
-            yield Completion(request.key, guide, count)
+    def _advance(self, queue: Queue) -> list[Completion[Guide]] | None:
+        document = queue.take()
+        if document is None:
+            return None
+        prompt, start = document.request.prompt, len(document.request.prompt.ids)
+        self.prompts.append(prompt)
+        done = document.apply(document.guide.begin())
+        while not done:
+            likely = dict(self._script(prompt, tuple(document.ids[start:])))
+            token = next(iter(likely))
+            wanted = document.step.logprobs_for
+            logprobs = None
+            if wanted is not None:
+                logprobs = {i: math.log(likely.get(i, 1e-12)) for i in (token, *wanted)}
+            document.ids.append(token)
+            document.tokens_generated += 1
+            self.tokens_generated += 1
+            done = document.apply(document.guide.feed(token, logprobs))
+        return [document.finished()]
 
-    def close(self) -> None:
-        """Nothing is held; a run is refused from here on."""
-        self._run = None
+    def _cancel(self) -> None:
+        """Nothing is ever under way between two steps."""
+
+    def _free(self) -> None:
+        """Nothing is held."""

@@ -11,7 +11,7 @@ import math
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,10 +19,10 @@ import psutil
 
 EXTRAS = (
     "gptqmodel", "optimum", "torch", "transformers", "accelerate", "bm25s", "ir-measures",
-    "fastapi",
 )  # fmt: skip
 """Packages outside the base whose presence opens an engine or a command."""
 
+_CPU_BACKENDS = {"cpu", "blas"}
 _INSTRUCTIONS = (
     "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8",
     "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve",
@@ -34,14 +34,14 @@ class Gpu:
     """One accelerator. Sizes in bytes."""
 
     name: str
-    kind: str
-    """"cuda" or "metal" by the maker's own means, "llama.cpp" where that lists it."""
+    backend: str
+    """"cuda" or "metal" where its maker's own tools list it, "llama.cpp" where that does."""
     total: int
     free: int
     compute_capability: tuple[int, int] | None = None
     driver: str | None = None
     shared: bool = False
-    """Its memory is the processor's."""
+    """Its memory is the CPU's."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class LlamaBuild:
     """Of llama-cpp-python."""
     backends: tuple[str, ...]
     """What it was built for, by the libraries that lie beside it: "cpu", "cuda", "metal", …"""
+    gpus: tuple[Gpu, ...] = ()
+    """The GPUs that it can use, in its own order."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Hardware:
     """This machine, as far as this process may use it. Sizes in bytes."""
 
     system: str
-    processor: str
+    cpu: str
     cores: int
     instructions: tuple[str, ...]
     memory_total: int
@@ -75,18 +77,31 @@ class Hardware:
 def probe() -> Hardware:
     """Return what this machine has. What cannot be found out is left out, never an error."""
     total, free = memory()
+    llama = llama_build()
+    gpus = (*_nvidia(), *_apple(total, free))
     return Hardware(
         system=f"{platform.system()} {platform.machine()}",
-        processor=_processor(),
+        cpu=_cpu_name(),
         cores=usable_cores(),
         instructions=_instructions(),
         memory_total=total,
         memory_free=free,
-        gpus=(*_nvidia(), *_apple(total, free)),
-        llama=llama_build(),
+        gpus=gpus or (llama.gpus if llama else ()),
+        llama=llama,
         extras={name: found for name in EXTRAS if (found := _version(name)) is not None},
         torch_has_cuda=_torch_has_cuda(),
     )
+
+
+def usable_by_llama(machine: Hardware) -> Hardware:
+    """Return the machine with the GPUs that the installed llama.cpp can use."""
+    return replace(machine, gpus=machine.llama.gpus if machine.llama else ())
+
+
+def usable_by_torch(machine: Hardware) -> Hardware:
+    """Return the machine with the GPUs that the installed torch was built for."""
+    backends = ("cuda",) * machine.torch_has_cuda + ("metal",) * ("torch" in machine.extras)
+    return replace(machine, gpus=tuple(g for g in machine.gpus if g.backend in backends))
 
 
 def usable_cores(root: Path = Path("/")) -> int:
@@ -145,10 +160,10 @@ def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
             ("memory.max", "memory.current"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes"),
         ):
-            most, used = _numbers(group / limit), _numbers(group / usage)
-            if most and most[0] is not None and used and used[0] is not None:
+            total, used = _numbers(group / limit), _numbers(group / usage)
+            if total and total[0] is not None and used and used[0] is not None:
                 # Cached file pages are given back when memory is wanted.
-                yield most[0], max(0, used[0] - _cached(group / "memory.stat"))
+                yield total[0], max(0, used[0] - _cached(group / "memory.stat"))
 
 
 def _cached(file: Path) -> int:
@@ -172,7 +187,7 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in pairs}
 
 
-def _processor() -> str:
+def _cpu_name() -> str:
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
@@ -220,15 +235,15 @@ def _visible(index: int, uuid: str) -> bool:
 
 
 def _apple(total: int, free: int) -> Iterator[Gpu]:
-    """Yield Apple's GPU, which shares the processor's memory."""
+    """Yield Apple's GPU, which shares the CPU's memory."""
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         # Metal lets a process keep about three quarters of the memory resident on the GPU.
-        most = total * 3 // 4
-        yield Gpu(_processor(), "metal", most, min(free, most), shared=True)
+        usable = total * 3 // 4
+        yield Gpu(_cpu_name(), "metal", usable, min(free, usable), shared=True)
 
 
 def llama_build() -> LlamaBuild | None:
-    """Return what the installed llama-cpp-python is, without loading it."""
+    """Return what the installed llama-cpp-python is; it is loaded only where it can use a GPU."""
     found = importlib.util.find_spec("llama_cpp")
     installed = _version("llama-cpp-python")
     if found is None or found.origin is None or installed is None:
@@ -239,8 +254,16 @@ def llama_build() -> LlamaBuild | None:
         files = [f.name for f in folder.iterdir() if "ggml-" in f.name]
     except OSError:
         files = []
-    parts = {name.split("ggml-", 1)[1].split(".")[0].split("-")[0] for name in files}
-    return LlamaBuild(installed, tuple(sorted(parts - {"base"})))
+    parts = {name.split("ggml-", 1)[1].split(".")[0].split("-")[0] for name in files} - {"base"}
+    gpus: tuple[Gpu, ...] = ()
+    if parts - _CPU_BACKENDS:
+        from erank_lite.machine.llama_library import gpu_devices
+
+        gpus = tuple(
+            Gpu(name, "llama.cpp", total, free, shared=shared)
+            for name, total, free, shared in gpu_devices()
+        )
+    return LlamaBuild(installed, tuple(sorted(parts)), gpus)
 
 
 def _torch_has_cuda() -> bool:

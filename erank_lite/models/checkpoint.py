@@ -1,17 +1,21 @@
-"""What a checkpoint folder says of itself, in JSON: its configuration, its template, its ends.
-
-Weights are not looked at here, so that a folder of any type, quantized or not, can be read.
-"""
+"""A Hugging Face checkpoint folder: its configuration, tokenizer, template, ends and tensors."""
 
 from __future__ import annotations
 
-import json
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from erank_lite.errors import ModelError
+from erank_lite.models.safetensors import DTYPES, StoredTensor, read_header, stored_tensors
 from erank_lite.text.tokenizer import Tokenizer
+from erank_lite.util.files import read_json
+
+BUNDLED_MODEL = "erank-tiny"
+BUNDLED_FOLDER = Path(__file__).parents[1] / BUNDLED_MODEL
+"""The small model in this package, a checkpoint like any other."""
 
 TOKENIZER = "tokenizer.json"
 _GPTQ_BITS = (4, 8)
@@ -19,8 +23,10 @@ _GPTQ_FORMATS = ("gptq", "", None)  # AutoGPTQ itself names none
 
 
 @dataclass(frozen=True)
-class CheckpointFolder:
-    """The JSON files of a checkpoint, as Transformers 4 and 5 write them.
+class Checkpoint:
+    """A checkpoint as Transformers 4 and 5 write it, quantized or not.
+
+    Opening it reads JSON only; `tensors` reads the headers of the weights.
 
     Attributes:
         path: of the folder.
@@ -35,31 +41,51 @@ class CheckpointFolder:
     tokenizer_config: dict[str, Any]
 
     @classmethod
-    def open(cls, path: Path) -> CheckpointFolder:
+    def open(cls, path: Path) -> Checkpoint:
         """Read the files of the folder `path`.
 
         Raises:
-            ModelError: it is no checkpoint, or a file is damaged.
+            ModelError: it is not a checkpoint, or a file is damaged.
         """
         if path.is_file():
             raise ModelError(
-                f"{path} is a file; give the folder of a checkpoint (config.json, "
-                "*.safetensors, tokenizer.json)"
+                f"`{path}` is a file, not a checkpoint",
+                "give the folder with config.json, tokenizer.json and *.safetensors",
             )
         if not path.is_dir():
-            raise ModelError(f"there is no folder {path}")
+            raise ModelError(f"there is no folder `{path}`")
         if not (path / "config.json").is_file():
-            adapter = (path / "adapter_config.json").is_file()
-            raise ModelError(
-                f"{path} is not a checkpoint: it has no config.json"
-                + ("; it is a LoRA adapter: merge it into its base model first" * adapter)
-            )
+            if (path / "adapter_config.json").is_file():
+                raise ModelError(
+                    f"`{path}` is a LoRA adapter, not a checkpoint", "merge it into its base model"
+                )
+            raise ModelError(f"`{path}` is not a checkpoint: it has no config.json")
         return cls(
             path,
             read_json(path / "config.json"),
             read_json(path / "generation_config.json", optional=True),
             read_json(path / "tokenizer_config.json", optional=True),
         )
+
+    @functools.cached_property
+    def tensors(self) -> Mapping[str, StoredTensor]:
+        """Where each tensor lies, by its name: of all shards, checked against their index.
+
+        Raises:
+            ModelError: a file is missing, cut short, damaged or pickled, or the weights are of a
+                type that such a checkpoint does not have.
+        """
+        if not self.quantization:
+            return stored_tensors(self.path)
+        dtypes = DTYPES | {"I32": 4}
+        # AutoGPTQ itself named the file after bits and group size.
+        old = sorted(self.path.glob("gptq_model-*.safetensors"))
+        return read_header(old[0], dtypes) if old else stored_tensors(self.path, dtypes)
+
+    @property
+    def is_bundled(self) -> bool:
+        """Whether it is the model in this package."""
+        return self.path.resolve() == BUNDLED_FOLDER
 
     @property
     def quantization(self) -> dict[str, Any]:
@@ -73,6 +99,19 @@ class CheckpointFolder:
             return {"quant_method": "gptq"} | read_json(old)
         return found if isinstance(found, dict) else {"quant_method": str(found)} if found else {}
 
+    def check_not_quantized(self) -> None:
+        """Refuse weights that are quantized already.
+
+        Raises:
+            ModelError: they are.
+        """
+        if self.quantization:
+            method = self.quantization.get("quant_method", "?")
+            raise ModelError(
+                f"`{self.path}` is quantized already ({method}): quantizing twice loses quality",
+                "give the BF16 checkpoint that it was made from",
+            )
+
     def check_gptq(self) -> None:
         """Check that it is GPTQ as AutoGPTQ wrote it (format v1), of 4 or 8 bits.
 
@@ -84,21 +123,23 @@ class CheckpointFolder:
         format_ = how.get("checkpoint_format", how.get("format"))
         if not how:
             raise ModelError(
-                f"{self.path} is not quantized: erank-lite convert gptq makes GPTQ of it"
+                f"`{self.path}` is not quantized", "erank-lite convert gptq makes GPTQ of it"
             )
         if method != "gptq" or format_ in ("gemm", "gemv"):
             raise ModelError(
-                f"{self.path} is quantized with {method} ({format_}), not with GPTQ: serve it with "
-                "a program that reads it (vLLM), and take the remote engine, or get a GPTQ one"
+                f"`{self.path}` is quantized with {method} ({format_}), not with GPTQ",
+                "get a GPTQ one, or serve it with a program that reads it (vLLM) and take the "
+                "remote engine",
             )
         if format_ not in _GPTQ_FORMATS:
             raise ModelError(
-                f"{self.path} has the GPTQ format {format_!r}; the kernels here read 'gptq' "
-                "(version 1): quantize the BF16 checkpoint by erank-lite convert gptq"
+                f"`{self.path}` has the GPTQ format {format_!r}; the kernels here read 'gptq' "
+                "(version 1)",
+                "quantize the BF16 checkpoint by erank-lite convert gptq",
             )
         if how.get("bits") not in _GPTQ_BITS:
             raise ModelError(
-                f"{self.path} is GPTQ of {how.get('bits')!r} bits; the kernels here read 4 and 8"
+                f"`{self.path}` is GPTQ of {how.get('bits')!r} bits; the kernels here read 4 and 8"
             )
 
     def tokenizer(self) -> Tokenizer:
@@ -109,8 +150,9 @@ class CheckpointFolder:
         """
         if not (self.path / TOKENIZER).is_file():
             raise ModelError(
-                f"{self.path} has no {TOKENIZER}: make one with Transformers "
-                f"(AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)) or download it"
+                f"`{self.path}` has no {TOKENIZER}",
+                "download it, or make one with Transformers: "
+                "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
             )
         return Tokenizer.from_checkpoint(self.path)
 
@@ -132,7 +174,7 @@ class CheckpointFolder:
             try:
                 template = file.read_text("utf-8")
             except (OSError, ValueError) as error:
-                raise ModelError(f"{file} cannot be read: {error}") from None
+                raise ModelError(f"`{file}` cannot be read: {error}") from None
         named = template if isinstance(template, list) else []
         if not isinstance(template, str | list) or not all(
             isinstance(t, dict) and {type(t.get("name")), type(t.get("template"))} == {str}
@@ -141,7 +183,7 @@ class CheckpointFolder:
             template = None
         if not template:
             raise ModelError(
-                f"{self.path} has no chat template (chat_template.jinja, or chat_template in "
+                f"`{self.path}` has no chat template (chat_template.jinja, or chat_template in "
                 "tokenizer_config.json), and ERank's prompt needs one"
             )
         found: str | list[dict[str, str]] = template
@@ -158,14 +200,15 @@ class CheckpointFolder:
             return found
         by_name = {t["name"]: t["template"] for t in found}
         if "default" not in by_name:
-            raise ModelError(f"{self.path} has chat templates {sorted(by_name)}, none the default")
+            names = ", ".join(sorted(by_name))
+            raise ModelError(f"`{self.path}` has no default chat template; it has {names}")
         return by_name["default"]
 
     def end_ids(self, tokenizer: Tokenizer) -> frozenset[int]:
         """Return every token that the checkpoint itself calls an end, in any of its files.
 
         Raises:
-            ModelError: there is none, or it is no token.
+            ModelError: there is none, or it is not a token.
         """
         rows = self.config.get("vocab_size")
         size = max(rows if type(rows) is int else 0, len(tokenizer.pieces))
@@ -178,7 +221,7 @@ class CheckpointFolder:
             for i in value if isinstance(value, list) else [] if value is None else [value]:
                 if type(i) is not int or not 0 <= i < size:
                     raise ModelError(
-                        f"{self.path / name}: eos_token_id {i!r} is no token of the vocabulary"
+                        f"`{self.path / name}`: eos_token_id {i!r} is not a token of the vocabulary"
                     )
                 ends.add(i)
         text = self.tokenizer_config.get("eos_token")
@@ -187,7 +230,7 @@ class CheckpointFolder:
             ends.update(i for i, p in enumerate(tokenizer.pieces) if p == text.encode())
         if not ends:
             raise ModelError(
-                f"{self.path} names no end token (eos_token_id in generation_config.json or "
+                f"`{self.path}` names no end token (eos_token_id in generation_config.json or "
                 "config.json): a model that cannot end cannot be used"
             )
         return frozenset(ends)
@@ -195,24 +238,5 @@ class CheckpointFolder:
     @property
     def max_new_tokens(self) -> int | None:
         """The checkpoint's own limit of new tokens, or None where it names none."""
-        most = self.generation.get("max_new_tokens")
-        return most if type(most) is int and 0 < most < 2**31 else None
-
-
-def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
-    """Return the object in a JSON file, or {} where it may be missing and is.
-
-    Raises:
-        ModelError: it cannot be read, or holds something else.
-    """
-    if optional and not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} must hold a JSON object, not a {type(value).__name__}")
-    return value
+        limit = self.generation.get("max_new_tokens")
+        return limit if type(limit) is int and 0 < limit < 2**31 else None

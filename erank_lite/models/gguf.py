@@ -16,6 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from erank_lite.errors import ModelError
+from erank_lite.machine.shapes import (
+    DEFAULT_CONTEXT_LENGTH,
+    MAX_LAYERS,
+    MAX_NEW_TOKENS,
+    ModelShape,
+    largest,
+)
 
 _SCALARS = {
     0: "B",
@@ -72,19 +79,19 @@ class GGUFFile:
         """
         try:
             if path.exists() and not path.is_file() and not path.is_dir():
-                raise ModelError(f"{path} is a pipe or device; give a .gguf file")
+                raise ModelError(f"`{path}` is a pipe or device", "give a .gguf file")
             with path.open("rb") as file:
                 size = path.stat().st_size
                 if size < 24:
-                    raise ModelError(f"{path} is not a GGUF file: it has only {size} bytes")
+                    raise ModelError(f"`{path}` is not a GGUF file: it has only {size} bytes")
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                     return _parse(path, data, size)
         except FileNotFoundError:
-            raise ModelError(f"there is no file {path}") from None
+            raise ModelError(f"there is no file `{path}`") from None
         except IsADirectoryError:
-            raise ModelError(f"{path} is a folder; give a .gguf file") from None
+            raise ModelError(f"`{path}` is a folder", "give a .gguf file") from None
         except OSError as error:
-            raise ModelError(f"{path} cannot be read: {error.strerror}") from None
+            raise ModelError(f"`{path}` cannot be read: {error.strerror}") from None
 
     @property
     def architecture(self) -> str:
@@ -102,7 +109,7 @@ class GGUFFile:
             return self._cache_bytes_per_token()
         except (TypeError, ValueError, OverflowError, ZeroDivisionError):
             raise ModelError(
-                f"{self.path} is damaged: its numbers of layers, heads or sizes are none"
+                f"`{self.path}` is damaged: its layer count, head count or sizes are not numbers"
             ) from None
 
     def _cache_bytes_per_token(self) -> int:
@@ -117,16 +124,108 @@ class GGUFFile:
         value = int(self.hparam("attention.value_length", head))
         return 2 * total * (key + value)
 
+    @property
+    def chat_template(self) -> str:
+        """The chat template, in jinja2.
+
+        Raises:
+            ModelError: there is none.
+        """
+        template = self.metadata.get("tokenizer.chat_template")
+        if not isinstance(template, str):
+            raise ModelError(
+                f"`{self.path}` has no chat template, and the prompt cannot be made without it",
+                "convert it again from a checkpoint that has one",
+            )
+        return template
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The end tokens that the checkpoint named; empty in a file of another converter."""
+        return frozenset(self.metadata.get("erank_lite.end_token_ids", ()))
+
+    @property
+    def max_new_tokens(self) -> int | None:
+        """The checkpoint's own limit of new tokens, or None where it names none."""
+        limit = self.metadata.get("erank_lite.max_new_tokens")
+        return limit if type(limit) is int else None
+
+    def check_generates_text(self) -> None:
+        """Check that the file holds a model that generates text.
+
+        Raises:
+            ModelError: it is damaged, an encoder, an embedding model or a classifier.
+        """
+        limits = (
+            self.hparam("context_length", 0),
+            self.metadata.get("erank_lite.max_new_tokens", 1),
+        )
+        ends = self.metadata.get("erank_lite.end_token_ids", [])
+        if not all(type(v) is int for v in limits) or not isinstance(ends, list):
+            raise ModelError(f"`{self.path}` is damaged: its limits or end tokens are not numbers")
+        names = {t.name for t in self.tensors}
+        if not names:
+            raise ModelError(f"`{self.path}` holds no weights, only a vocabulary")
+        if self.hparam("attention.causal") is False or "encoder" in self.architecture:
+            raise ModelError(
+                f"`{self.path}` is an encoder ({self.architecture}), which cannot generate a "
+                "reasoning",
+                "give a GGUF file of an ERank checkpoint",
+            )
+        if any(n.startswith("cls") for n in names) or self.hparam("pooling_type", 0):
+            raise ModelError(
+                f"`{self.path}` was converted as a classifier or embedding model, so it cannot "
+                "generate",
+                "convert the checkpoint again as a causal language model",
+            )
+
+    def shape(self) -> ModelShape:
+        """Return what the model asks of a machine, from the sizes of its tensors.
+
+        Raises:
+            ModelError: the header is damaged.
+        """
+        layer_sizes: dict[str, int] = {}
+        others: dict[str, int] = {}
+        for tensor in self.tensors:
+            part = tensor.name.split(".")
+            group, key = (
+                (layer_sizes, part[1]) if part[0] == "blk" and part[1:] else (others, part[0])
+            )
+            group[key] = group.get(key, 0) + tensor.size
+        # Of a file in several parts, the first names few layers: the others are taken to be alike.
+        usual = sum(layer_sizes.values()) // max(1, len(layer_sizes))
+        layers = max(1, len(layer_sizes), largest(self.hparam("block_count", 0)))
+        sizes = tuple(layer_sizes.get(str(i), usual) for i in range(min(layers, MAX_LAYERS)))
+        embedding = next((t for t in self.tensors if t.name == "token_embd.weight"), None)
+        heads = max(1, largest(self.hparam("attention.head_count", 1)))
+        width = largest(self.hparam("embedding_length", 0))
+        return ModelShape(
+            layer_sizes=sizes,
+            output_size=others.get("output", others.get("token_embd", 0)),
+            tied="output" not in others,
+            size=sum(sizes) + sum(others.values()),
+            cache_size=self.cache_bytes_per_token,
+            width=width,
+            inner_width=largest(self.hparam("feed_forward_length", 0)),
+            heads=heads,
+            head_size=largest(self.hparam("attention.key_length", width // heads)),
+            vocabulary=max(embedding.shape, default=0) if embedding is not None else 0,
+            context_length=largest(self.hparam("context_length", 0)) or DEFAULT_CONTEXT_LENGTH,
+            max_new_tokens=self.max_new_tokens or MAX_NEW_TOKENS,
+        )
+
 
 def _parse(path: Path, data: mmap.mmap, size: int) -> GGUFFile:
     if data[:4] != b"GGUF":
-        raise ModelError(f"{path} is not a GGUF file: it begins with {data[:4]!r}")
+        raise ModelError(f"`{path}` is not a GGUF file: it begins with {data[:4]!r}")
     (version,) = struct.unpack_from("<I", data, 4)
     if version not in _VERSIONS:
         note = "; it is big-endian" if version and version & 0xFFFF == 0 else ""
         raise ModelError(
-            f"{path} is GGUF version {version}{note}; versions 2 and 3 (little-endian) can be "
-            "used: convert the model again with a current converter"
+            f"`{path}` is GGUF version {version}{note}; versions 2 and 3 (little-endian) can be "
+            "used",
+            "convert the model again with a current converter",
         )
     cursor = _Cursor(data, 8)
     try:
@@ -135,20 +234,22 @@ def _parse(path: Path, data: mmap.mmap, size: int) -> GGUFFile:
         infos = [_tensor_info(cursor) for _ in range(n_tensors)]
     except (struct.error, UnicodeDecodeError, KeyError, MemoryError, OverflowError, RecursionError):
         raise ModelError(
-            f"{path} is damaged or cut short: its header ends or breaks at byte {cursor.at} "
-            f"of {size}; download or convert it again"
+            f"`{path}` is damaged or cut short: its header ends or breaks at byte {cursor.at} "
+            f"of {size}",
+            "download or convert it again",
         ) from None
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1:
-        raise ModelError(f"{path} is damaged: its alignment is {str(alignment)[:40]!r}")
+        raise ModelError(f"`{path}` is damaged: its alignment is {str(alignment)[:40]!r}")
     start = -(-cursor.at // alignment) * alignment
     tensors = []
     for name, shape, kind, offset in infos:
         type_name, length = _type_and_size(path, name, shape, kind)
         if start + offset + length > size:
             raise ModelError(
-                f"{path} is cut short: tensor {name} should end at byte "
-                f"{start + offset + length}, the file has {size}; download or convert it again"
+                f"`{path}` is cut short: tensor {name} should end at byte "
+                f"{start + offset + length}, the file has {size}",
+                "download or convert it again",
             )
         tensors.append(Tensor(name, shape, type_name, length))
     return GGUFFile(path, version, metadata, tuple(tensors), size)
@@ -170,9 +271,7 @@ def _type_and_size(path: Path, name: str, shape: tuple[int, ...], kind: int) -> 
     try:
         known = GGMLQuantizationType(kind)
     except ValueError:
-        raise ModelError(
-            f"{path}: tensor {name} has type {kind}, which is not known here"
-        ) from None
+        raise ModelError(f"`{path}`: tensor {name} has the unknown type {kind}") from None
     block, block_bytes = GGML_QUANT_SIZES[known]
     count = 1
     for n in shape:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erank_lite.errors import ModelError
-from erank_lite.types import Progress
+from erank_lite.util.reporter import Reporter
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -78,7 +78,7 @@ def download(
     commit: str,
     files: list[RemoteFile],
     folder: Path,
-    progress: Progress,
+    reporter: Reporter,
 ) -> None:
     """Bring `files` into `folder`, in their order; those that are there already are kept.
 
@@ -87,7 +87,7 @@ def download(
         commit: of the repository.
         files: what to bring; their names are relative to `folder`.
         folder: made where it is missing.
-        progress: called with "downloading", and bytes done and in all.
+        reporter: told the bytes that are done.
 
     Raises:
         HubUnreachable: the hub does not answer; what was brought is kept, and goes on next time.
@@ -103,20 +103,21 @@ def download(
         free = shutil.disk_usage(folder).free
         if needed > free:
             raise ModelError(
-                f"{repository} takes {needed / 1e9:.1f} GB more on the disk of {folder}, which has "
-                f"{free / 1e9:.1f} GB free: make room, or name another place by ERANK_LITE_CACHE"
+                f"{repository} needs {needed / 1e9:.1f} GB more on the disk of `{folder}`, which "
+                f"has {free / 1e9:.1f} GB free",
+                "make room, or set ERANK_LITE_CACHE to a folder on another disk",
             )
         done = total - sum(file.size for file in missing)
         for file in missing:
             before = done
 
             def report(size: int, before: int = before) -> None:
-                progress("downloading", before + size, total)
+                reporter.progress("downloading", before + size, total)
 
             _fetch(repository, commit, file, folder / file.name, report)
             done += file.size
     except OSError as error:
-        raise ModelError(f"{folder} cannot be written: {error.strerror or error}") from None
+        raise ModelError(f"`{folder}` cannot be written: {error.strerror or error}") from None
 
 
 def _fetch(
@@ -147,8 +148,8 @@ def _fetch(
         partial.unlink()
         raise ModelError(
             f"{file.name} of {repository} arrived damaged (its digest is not the hub's) and was "
-            "removed: start again; if it happens again, something between here and the hub "
-            "changes the files"
+            "removed",
+            "start again; if it happens again, something between here and the hub changes files",
         )
     partial.replace(target)
 
@@ -207,8 +208,8 @@ def _explained(repository: str, revision: str | None, file: str | None = None) -
         yield
     except errors.GatedRepoError:
         raise ModelError(
-            f"{repository} is given only to those who accept its terms: do so on its page on "
-            f"{constants.ENDPOINT}, and set HF_TOKEN to a token of yours"
+            f"{repository} is given only to those who accept its terms",
+            f"accept them on its page on {constants.ENDPOINT}, and set HF_TOKEN to your token",
         ) from None
     except errors.RevisionNotFoundError:
         raise ModelError(f"{repository} has no revision {revision!r}") from None
@@ -216,8 +217,9 @@ def _explained(repository: str, revision: str | None, file: str | None = None) -
         raise ModelError(f"the hub has no {what} (revision {revision or 'main'})") from None
     except errors.RepositoryNotFoundError:
         raise ModelError(
-            f"there is no file or folder {repository} here, and no such model on the hub that may "
-            "be read: check the spelling; for a private model set HF_TOKEN"
+            f"there is no file or folder `{repository}` here, and no such model on the hub that "
+            "may be read",
+            "check the spelling; for a private model set HF_TOKEN",
         ) from None
     except errors.HFValidationError as error:
         raise ModelError(f"{repository} cannot be a name on the hub: {error}") from None
@@ -225,7 +227,7 @@ def _explained(repository: str, revision: str | None, file: str | None = None) -
         code = error.response.status_code
         if code in (401, 403):
             raise ModelError(
-                f"the hub refuses {what} (HTTP {code}): check HF_TOKEN, or run hf auth login"
+                f"the hub refuses {what} (HTTP {code})", "check HF_TOKEN, or run hf auth login"
             ) from None
         raise HubUnreachable(f"the hub cannot serve {what} now (HTTP {code})") from None
     except errors.OfflineModeIsEnabled:
@@ -235,8 +237,8 @@ def _explained(repository: str, revision: str | None, file: str | None = None) -
         raise HubUnreachable(f"the hub ({constants.ENDPOINT}) does not answer: {detail}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ModelError(
-            f"{constants.ENDPOINT} answers what no hub answers: check HF_ENDPOINT and HF_TOKEN, "
-            "and whether a proxy or a log-in page stands between"
+            f"{constants.ENDPOINT} answers what no hub answers",
+            "check HF_ENDPOINT and HF_TOKEN, and whether a proxy or a log-in page stands between",
         ) from None
     except OSError as error:
         # The library's own complaint about a body of another length than announced has no errno.

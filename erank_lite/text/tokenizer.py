@@ -16,7 +16,6 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as HFTokenizer
 
 from erank_lite.errors import ModelError
-from erank_lite.models.gguf import GGUFFile
 
 # Token kinds of the GGUF format (`tokenizer.ggml.token_type`).
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
@@ -98,14 +97,14 @@ class Tokenizer:
         try:
             backend = HFTokenizer.from_file(str(file))
         except Exception as error:  # `tokenizers` raises nothing narrower
-            raise ModelError(f"{file} cannot be read as a tokenizer: {error}") from None
+            raise ModelError(f"`{file}` cannot be read as a tokenizer: {error}") from None
         specials = {}
         config = file.with_name("tokenizer_config.json")
         if config.is_file():
             try:
                 entries = json.loads(config.read_text("utf-8")).items()
             except (OSError, ValueError, AttributeError) as error:
-                raise ModelError(f"{config} cannot be read: {error}") from None
+                raise ModelError(f"`{config}` cannot be read: {error}") from None
             for name, value in entries:
                 text = value.get("content") if isinstance(value, dict) else value
                 if name.endswith("_token") and isinstance(text, str):
@@ -113,29 +112,33 @@ class Tokenizer:
         return cls(backend, specials)
 
     @classmethod
-    def from_gguf(cls, gguf: GGUFFile) -> Tokenizer:
+    def from_gguf(cls, metadata: Mapping[str, Any], name: object) -> Tokenizer:
         """Rebuild the tokenizer of a GGUF file from its metadata.
+
+        Args:
+            metadata: key → value, from the file's header.
+            name: of the file, for messages.
 
         Raises:
             ModelError: the file has none, or one of a family that is not known here.
         """
-        meta = gguf.metadata
-        model, pre = meta.get("tokenizer.ggml.model"), meta.get("tokenizer.ggml.pre", "gpt-2")
+        model = metadata.get("tokenizer.ggml.model")
+        pre = metadata.get("tokenizer.ggml.pre", "gpt-2")
         if model is None:
-            raise ModelError(f"{gguf.path} holds no tokenizer")
+            raise ModelError(f"`{name}` holds no tokenizer")
         if model != "gpt2" or pre not in _FAMILIES:
             raise ModelError(
-                f"{gguf.path} has a tokenizer that cannot be rebuilt ({model}, {pre}); known are "
-                f"byte-level BPE of {', '.join(sorted(_FAMILIES))}: give the checkpoint's "
-                "tokenizer.json instead"
+                f"`{name}` has a tokenizer that cannot be rebuilt ({model}, {pre}); known are "
+                f"byte-level BPE of {', '.join(sorted(_FAMILIES))}",
+                "give the checkpoint's tokenizer.json instead (--tokenizer)",
             )
         try:
-            return cls(*_rebuild(meta, _FAMILIES[pre]))
+            return cls(*_rebuild(metadata, _FAMILIES[pre]))
         # A file may hold anything, and `tokenizers` raises nothing narrower.
         except Exception as error:
             raise ModelError(
-                f"{gguf.path} has a damaged tokenizer ({type(error).__name__}: {error}); "
-                "download or convert it again"
+                f"`{name}` has a damaged tokenizer ({type(error).__name__}: {error})",
+                "download or convert it again",
             ) from None
 
     def encode(self, text: str, trusted: Sequence[tuple[int, int]] = ()) -> Encoding:
@@ -247,7 +250,7 @@ def clean(text: str) -> str:
     return text
 
 
-def _rebuild(meta: dict[str, Any], family: _Family) -> tuple[HFTokenizer, dict[str, str]]:
+def _rebuild(meta: Mapping[str, Any], family: _Family) -> tuple[HFTokenizer, dict[str, str]]:
     """Return the tokenizer of a GGUF's metadata, and the names of its special tokens."""
     texts: list[str] = meta["tokenizer.ggml.tokens"]
     first, second = zip(*(m.split(" ", 1) for m in meta["tokenizer.ggml.merges"]), strict=True)

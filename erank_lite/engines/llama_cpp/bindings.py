@@ -7,11 +7,7 @@ the state of one, and can be interrupted.
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
-import re
-import sys
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,75 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from erank_lite.errors import ModelError
-from erank_lite.machine.hardware import Gpu
-
-_log = logging.getLogger(__name__)
-_ERROR = 4
-_messages: deque[str] = deque(maxlen=50)
-
-_GPU_TYPES = (1, 2)  # GGML_BACKEND_DEVICE_TYPE_GPU, _IGPU
-_INTEGRATED = 2
-
-
-@lib.llama_log_callback  # type: ignore[untyped-decorator]
-def _collect(level: int, text: bytes, _: Any) -> None:
-    line = text.decode("utf-8", "replace").strip()
-    if level == _ERROR and line:
-        _messages.append(line)
-    if line:
-        _log.debug("%s", line)
-
-
-_started = False
-
-
-def start() -> None:
-    """Initialize llama.cpp once; its log goes to Python's, and its errors into our messages."""
-    global _started
-    if not _started:
-        lib.llama_log_set(_collect, None)
-        lib.llama_backend_init()
-        _started = True
-    _messages.clear()
-
-
-def _reason() -> str:
-    """Return llama.cpp's own first complaint, without the name of the function that made it."""
-    return re.sub(r"^\w+: ", "", _messages[0]) if _messages else "llama.cpp gave no reason"
-
-
-def gpu_devices() -> list[Gpu]:
-    """Return the GPUs that llama.cpp uses here: integrated ones where there is no other."""
-    start()  # looking for devices writes to the log
-    from llama_cpp._ggml import libggml
-
-    def function(name: str, result: Any, *arguments: Any) -> Any:
-        found = getattr(libggml, name)
-        found.restype, found.argtypes = result, arguments
-        return found
-
-    size = ctypes.c_size_t
-    get = function("ggml_backend_dev_get", ctypes.c_void_p, size)
-    kind = function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
-    name = function("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
-    memory = function(
-        "ggml_backend_dev_memory", None, ctypes.c_void_p, ctypes.POINTER(size), ctypes.POINTER(size)
-    )
-    devices: list[Gpu] = []
-    types: list[int] = []
-    for i in range(function("ggml_backend_dev_count", size)()):
-        device = get(i)
-        if (type_ := kind(device)) in _GPU_TYPES:
-            free, total = size(), size()
-            memory(device, ctypes.byref(free), ctypes.byref(total))
-            shared = type_ == _INTEGRATED or sys.platform == "darwin"
-            devices.append(
-                Gpu((name(device) or b"?").decode(), "llama.cpp", total.value, free.value,
-                    shared=shared)
-            )  # fmt: skip
-            types.append(type_)
-    discrete = [d for d, t in zip(devices, types, strict=True) if t != _INTEGRATED]
-    return discrete or devices
+from erank_lite.machine.llama_library import reason, start
 
 
 class Model:
@@ -123,7 +51,7 @@ class Model:
             params.tensor_split = ctypes.cast(shares, ctypes.POINTER(ctypes.c_float))
         self.pointer = lib.llama_model_load_from_file(str(path).encode(), params)
         if not self.pointer:
-            raise ModelError(f"llama.cpp cannot load {path}: {_reason()}")
+            raise ModelError(f"llama.cpp cannot load `{path}`: {reason()}")
         vocab = lib.llama_model_get_vocab(self.pointer)
         self.n_vocab: int = lib.llama_vocab_n_tokens(vocab)
         self.layers: int = lib.llama_model_n_layer(self.pointer)
@@ -177,7 +105,7 @@ class Context:
             cells: tokens that each can hold.
             batch: the most rows of one `decode`.
             micro_batch: the most rows that llama.cpp computes at once.
-            threads: for the part that runs on the processor.
+            threads: for the part that runs on the CPU.
             kv_type: type of the keys and values, such as "f16" or "q8_0".
             flash_attention: use it or not; None lets llama.cpp decide.
             outputs: the most rows of one `decode` whose logits are wanted; None means `sequences`.
@@ -209,7 +137,8 @@ class Context:
         if not self._pointer:
             raise ModelError(
                 f"llama.cpp cannot make a context of {sequences} sequences of {cells} tokens: "
-                f"{_reason()}; change what it names, or ask for fewer sequences or less context"
+                f"{reason()}",
+                "change what it names, or ask for fewer sequences or less context",
             )
         self._memory = lib.llama_get_memory(self._pointer)
         self._n_vocab = model.n_vocab

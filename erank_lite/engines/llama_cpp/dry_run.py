@@ -5,88 +5,74 @@ CUDA's failures inside llama.cpp abort the process, so that nothing could be tol
 
 from __future__ import annotations
 
-import json
 import logging
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+from erank_lite.engines.llama_cpp.options import LlamaCppOptions
+from erank_lite.engines.llama_cpp.plan import lowered
 from erank_lite.errors import ModelError
 from erank_lite.machine.hardware import Hardware
-from erank_lite.machine.planning import ModelShape, Overrides, Plan, plan
+from erank_lite.machine.plan import Plan
+from erank_lite.machine.shapes import ModelShape
+from erank_lite.util import worker
 
 _log = logging.getLogger(__name__)
-_LESS = 0.75  # of a GPU's free memory, for the plan after one that failed
 _TIMEOUT = 600
 
 
-def tried_plan(
-    path: Path, facts: ModelShape, machine: Hardware, wishes: Overrides, main_gpu: int | None
-) -> Plan:
-    """Return the plan for a GGUF file, stepped down once where a tight one fails in a trial.
+def tried(path: Path, shape: ModelShape, machine: Hardware, plan: Plan) -> Plan:
+    """Return the plan for a GGUF file, lowered once where its dry run fails.
 
     Args:
         path: of the file.
-        facts: of the model.
-        machine: with the GPUs that take part.
-        wishes: the user's; layers that were asked for are not taken away.
-        main_gpu: the GPU to use alone, or None.
+        shape: of the model.
+        machine: its GPUs are those that llama.cpp can use.
+        plan: what is to run.
 
     Raises:
-        InputError: a wish cannot be kept.
         ModelError: the layers that were asked for do not run.
     """
-    found = plan(facts, machine, wishes)
-    if not found.tight:
-        return found
-    reason = failure(path, found, facts.document_cells, wishes, main_gpu)
-    if reason is None:
-        return found
-    if wishes.gpu_layers is not None:
-        raise ModelError(
-            f"llama.cpp fails with {found.gpu_layers} layers on the GPU, as were asked for "
-            f"({reason}): ask for fewer, or leave the number to the plan"
-        )
+    assert isinstance(plan.options, LlamaCppOptions)
+    context_length = plan.context_length or shape.context_length
+    why = failure(path, plan, replace(shape, context_length=context_length).document_cells)
+    if why is None:
+        return plan
+    found = lowered(shape, machine, plan.options, plan, why)
     _log.warning(
-        "llama.cpp failed with %d layers on the GPU in a trial (%s): it gets less to do",
-        found.gpu_layers,
-        reason,
+        "llama.cpp failed with %d layers on the GPU in a dry run (%s): it gets less to do",
+        plan.gpu_layers,
+        why,
     )
-    smaller = tuple(replace(g, free=int(g.free * _LESS)) for g in machine.gpus)
-    return plan(facts, replace(machine, gpus=smaller), wishes)
+    return replace(found, type=plan.type, alternatives=plan.alternatives)
 
 
-def failure(
-    path: Path, found: Plan, cells: int, wishes: Overrides, main_gpu: int | None
-) -> str | None:
+def failure(path: Path, plan: Plan, cells: int) -> str | None:
     """Load the model as planned in a child process and decode; return how that failed, or None."""
+    assert isinstance(plan.options, LlamaCppOptions)
     arguments = {
         "path": str(path),
-        "layers": found.gpu_layers,
-        "main_gpu": main_gpu,
-        "tensor_split": wishes.tensor_split,
-        "sequences": found.documents,
+        "layers": plan.gpu_layers,
+        "main_gpu": plan.options.main_gpu,
+        "tensor_split": plan.options.tensor_split,
+        "sequences": plan.documents,
         "cells": cells,
-        "micro_batch": wishes.micro_batch,
-        "threads": found.threads,
-        "kv_type": wishes.kv_type,
-        "flash_attention": found.flash_attention,
+        "micro_batch": plan.micro_batch,
+        "threads": plan.threads,
+        "kv_type": plan.options.kv_type,
+        "flash_attention": plan.flash_attention,
     }
-    command = [sys.executable, "-m", __name__, json.dumps(arguments)]
     try:
-        child = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT
-        )
-    except subprocess.TimeoutExpired:
-        return f"it did nothing for {_TIMEOUT} seconds"
-    if child.returncode == 0:
-        return None
-    said = child.stderr.strip().splitlines()
-    return said[-1] if said else f"exit code {child.returncode}"
+        worker.call(__name__, arguments, timeout=_TIMEOUT)
+    except worker.WorkerError as error:
+        return error.reason
+    except ModelError as error:
+        return error.message
+    return None
 
 
 def _work(
+    send: worker.Send,
     path: str,
     layers: int,
     main_gpu: int | None,
@@ -111,4 +97,4 @@ def _work(
 
 
 if __name__ == "__main__":
-    _work(**json.loads(sys.argv[1]))
+    worker.serve(_work)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from erank_lite.engines.remote.http import OTHER_SERVER, Fault, Server
+from erank_lite.engines.remote.http import OTHER_SERVER, Fault, ServerClient
 
 TOP = 20
 """vLLM's own limit where --max-logprobs does not raise it."""
@@ -59,7 +59,7 @@ class Dialect(ABC):
         """Return the request for at most `limit` tokens after `ids`, greedily chosen."""
 
     @abstractmethod
-    async def encode(self, server: Server, text: str) -> Any:
+    async def encode(self, server: ServerClient, text: str) -> Any:
         """Return the ids that the server makes of `text`, in which added tokens are meant.
 
         Raises:
@@ -126,7 +126,7 @@ class VLLM(Dialect):
             body["cache_salt"] = secrets.token_hex(16)
         return body
 
-    async def encode(self, server: Server, text: str) -> Any:
+    async def encode(self, server: ServerClient, text: str) -> Any:
         """See `Dialect.encode`. Completions give the prompt's ids back, whatever else is closed."""
         body = self.body((), 1, False, stream=False)
         answer = await server.ask(self.path, body | {"prompt": text, "add_special_tokens": False})
@@ -178,7 +178,7 @@ class LlamaServer(Dialect):
             "stream": stream,
         }
 
-    async def encode(self, server: Server, text: str) -> Any:
+    async def encode(self, server: ServerClient, text: str) -> Any:
         """See `Dialect.encode`."""
         body = {"content": text, "add_special": False, "parse_special": True}
         return (await server.ask("/tokenize", body)).get("tokens")

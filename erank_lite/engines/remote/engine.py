@@ -11,21 +11,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from collections.abc import Coroutine, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
-from erank_lite.engines.base import Engine
+from erank_lite.engines.base import Engine, Queue, Sequence
 from erank_lite.engines.remote.dialects import Chunk
-from erank_lite.engines.remote.handshake import ModelText, check, ping, recognise
-from erank_lite.engines.remote.http import Fault, Server
-from erank_lite.errors import InputError, ModelError
-from erank_lite.types import Completion, Guide, Request, Step
+from erank_lite.engines.remote.handshake import check, ping, recognise
+from erank_lite.engines.remote.http import Fault, ServerClient
+from erank_lite.engines.remote.options import RemoteOptions
+from erank_lite.errors import ModelError
+from erank_lite.machine.plan import Plan
+from erank_lite.models.checkpoint import BUNDLED_FOLDER, BUNDLED_MODEL
+from erank_lite.models.text import ModelText
+from erank_lite.types import Completion, Guide
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -34,177 +37,118 @@ _SEQUENCES = 32  # where the server does not say how many it takes on
 _ATTEMPTS = 4
 _BACKOFF, _LONGEST_WAIT = 1.0, 60.0
 _LOST_IN_A_ROW = 3
-
-
-@dataclass(slots=True)
-class _Document:
-    """One document under way: `ids` are all its tokens, `step` is what its guide wants next."""
-
-    request: Request
-    guide: Guide
-    ids: list[int] = field(init=False)
-    step: Step = field(init=False)
-    tokens_generated: int = 0
-
-    def __post_init__(self) -> None:
-        self.ids = list(self.request.prompt.ids)
-        self._follow(self.guide.begin())
-
-    def feed(self, token: int, logprobs: Mapping[int, float] | None) -> bool:
-        """Give the guide a token; return whether it just wants the next one."""
-        self.ids.append(token)
-        wanted = logprobs if self.step.logprobs_for is not None else None
-        return self._follow(self.guide.feed(token, wanted))
-
-    def _follow(self, step: Step) -> bool:
-        if step.drop:
-            del self.ids[-step.drop :]
-        self.ids += step.force
-        self.step = step
-        return not (step.done or step.drop or step.force)
-
-    def finished(self, fault: Fault | None = None) -> Completion:
-        failure = None if fault is None else f"no completion came from the server: {fault}"
-        return Completion(self.request.key, self.guide, self.tokens_generated, failure)
+_TICK = 0.02  # seconds until a source that has nothing just now is asked again
 
 
 class RemoteEngine(Engine):
     """Runs the model of a server: vLLM's `/v1/completions` or llama-server's `/completion`."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        tokenizer: str | Path | None = None,
-        model: str | None = None,
-        strict: bool = False,
-        sequences: int | None = None,
-        context_length: int | None = None,
-        timeout: float = 300.0,
-    ) -> None:
+    def __init__(self, url: str, plan: Plan) -> None:
         """Find out what the server is, and that it can be used. ERANK_LITE_API_KEY holds its key.
 
         Args:
             url: the server's address, `http://HOST:PORT`.
-            tokenizer: the folder of the checkpoint that is served (its weights may be missing), or
-                a GGUF file of it; None takes the one that the server names, if it is here.
-            model: the name that the server gives to it, where it has several.
-            strict: one document at a time, and nothing from the server's cache of prefixes, so
-                that no document's result depends on those before.
-            sequences: requests at once; None means as many as llama-server has places, or 32.
-            context_length: tokens that one document's prompt and completion may have; None means
-                what the server allows.
-            timeout: seconds that the server may say nothing before it is asked again.
+            plan: how to run it; its options are `RemoteOptions`. The tokenizer in them is the
+                folder of the checkpoint that is served (its weights may be missing), or a GGUF
+                file of it; None takes the one that the server names, if it is here.
 
         Raises:
             ModelError: the server or the tokenizer cannot be used.
-            InputError: an option is out of its range.
         """
-        for name, value, least, most in (
-            ("sequences", sequences, 1, 4096),
-            ("context_length", context_length, 256, 1 << 24),
-            ("timeout", timeout, 0.001, 1e6),
-        ):
-            if value is not None and not least <= value <= most:
-                raise InputError(f"{name} must lie between {least} and {most}, not {value}")
-        self._server = Server(url, timeout)
-        self.tokens_generated = 0
-        self._pending: set[Future[tuple[Completion, bool]]] = set()
+        assert isinstance(plan.options, RemoteOptions)
+        options = plan.options
+        self._server = ServerClient(url, options.timeout)
+        self._under_way: set[Future[tuple[Completion[Guide], bool]]] = set()
+        self._lost = 0
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="erank-lite remote", daemon=True)
         self._thread.start()
         try:
-            served = self._await(recognise(self._server, model, strict))
-            text = ModelText.of(tokenizer or self._found_here(served.sources))
-            self.tokenizer, self.chat_template = text.tokenizer, text.chat_template
-            self.end_ids, self.max_new_tokens = text.end_ids, text.max_new_tokens
-            self._dialect = served.dialect
-            lengths = [n for n in (context_length, served.context_length) if n is not None]
+            served = self._await(recognise(self._server, options.model, options.strict))
+            text = _text(options.tokenizer) if options.tokenizer else self._text_of(served.sources)
+            lengths = [n for n in (options.context_length, served.context_length) if n is not None]
             if not lengths:
                 raise ModelError(
-                    f"{self._server.name} does not say how long its context is: give context_length"
+                    f"{self._server.name} does not say how long its context is",
+                    "give context_length",
                 )
-            self.context_length = min(lengths)
-            self._sequences = 1 if strict else sequences or served.places or _SEQUENCES
+            sequences = 1 if options.strict else options.sequences or served.places or _SEQUENCES
+            plan = replace(plan, sequences=sequences, context_length=min(lengths))
+            super().__init__(plan, text, min(lengths))
+            self._dialect, self._sequences = served.dialect, sequences
             self._await(check(self._server, self._dialect, self.tokenizer))
             self.description = f"remote, {served.dialect.name} at {self._server.name}"
         except BaseException:
-            self.close()
+            self._free()
             raise
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Complete every request; see `Engine.run`. A run that begins ends the one before."""
-        if self._loop.is_closed():
-            raise ModelError("the engine is closed: make another one")
-        self._give_up()
-        source = iter(requests)
-        mine: set[Future[tuple[Completion, bool]]] = set()
-        self._pending = mine
-        lost = 0
-        try:
-            while True:
-                for request in islice(source, self._sequences - len(mine)):
-                    mine.add(self._submit(self._complete(request)))
-                if not mine:
-                    return
-                # With a timeout, since Windows lets nothing interrupt a wait without one.
-                done, _ = wait(mine, timeout=1, return_when=FIRST_COMPLETED)
-                mine -= done
-                for future in done:
-                    completion, served = future.result()
-                    lost = 0 if served else lost + 1
-                    yield completion
-                    if self._pending is not mine:
-                        raise CancelledError
-                if lost >= _LOST_IN_A_ROW:
-                    self._await(self._still_there())
-                    lost = 0
-        except CancelledError:
-            raise ModelError("this run was given up when another one began") from None
-        finally:
-            if self._pending is mine:
-                self._give_up()
+    def _advance(self, queue: Queue) -> list[Completion[Guide]] | None:
+        if self._lost >= _LOST_IN_A_ROW:
+            self._lost = 0
+            self._await(self._check_alive())
+        while len(self._under_way) < self._sequences:
+            document = queue.take()
+            if document is None:
+                break
+            self._under_way.add(self._submit(self._complete(document)))
+        if not self._under_way:
+            return None
+        # With a timeout, since Windows lets nothing interrupt a wait without one.
+        full = len(self._under_way) == self._sequences or queue.ended
+        done, _ = wait(self._under_way, timeout=1 if full else _TICK, return_when=FIRST_COMPLETED)
+        self._under_way -= done
+        finished = []
+        for future in done:
+            if future.cancelled():  # by another run that began; the caller will find out
+                continue
+            completion, served = future.result()
+            self._lost = 0 if served else self._lost + 1
+            finished.append(completion)
+        return finished
 
-    def close(self) -> None:
-        """Close every connection."""
+    def _cancel(self) -> None:
+        """End what is under way; its connections are closed when this returns."""
+        self._under_way = set()
+        self._lost = 0
+        self._await(_end_the_others())
+
+    def _free(self) -> None:
         if self._loop.is_closed():
             return
-        self._give_up()
+        self._await(_end_the_others())
         self._await(self._server.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    def _found_here(self, sources: Iterable[str]) -> Path:
+    def _text_of(self, sources: Iterable[str]) -> ModelText:
         for source in sources:
             if Path(source).exists():
-                return Path(source)
+                return ModelText.read(Path(source))
         raise ModelError(
-            f"the model of {self._server.name} is not on this machine: give tokenizer= the folder "
-            "of its checkpoint, or a GGUF file of it (--tokenizer on the command line)"
+            f"the model of {self._server.name} is not on this machine",
+            "give tokenizer= the folder of its checkpoint, or a GGUF file of it (--tokenizer on "
+            "the command line)",
         )
 
     # One document
 
-    async def _complete(self, request: Request) -> tuple[Completion, bool]:
+    async def _complete(self, document: Sequence) -> tuple[Completion[Guide], bool]:
         """Complete one document; say, too, whether the server did its part."""
-        document = _Document(request, request.guide())
-        need = len(request.prompt.ids) + document.guide.max_tokens
-        if need > self.context_length:
-            reason = f"it needs {need} tokens, the context has {self.context_length}"
-            return Completion(request.key, document.guide, failure=reason), True
+        document.apply(document.guide.begin())
         faults = 0
         while not document.step.done:
             try:
-                await self._advance(document)
+                await self._stream(document)
             except Fault as fault:
                 faults += 1
                 if not fault.passing or faults == _ATTEMPTS:
-                    return document.finished(fault), fault.about_the_request
+                    failure = f"no completion came from the server: {fault}"
+                    return document.finished(failure), fault.about_the_request
                 await asyncio.sleep(_pause(faults, fault))
         return document.finished(), True
 
-    async def _advance(self, document: _Document) -> None:
+    async def _stream(self, document: Sequence) -> None:
         """Generate until the guide wants something else than the next token of this stream."""
         step = document.step
         measured = step.logprobs_for is not None
@@ -233,29 +177,30 @@ class RemoteEngine(Engine):
             raise Fault("it leaves tokens out")
         self._take(document, chunk, False)
 
-    def _take(self, document: _Document, chunk: Chunk, measured: bool) -> bool:
+    def _take(self, document: Sequence, chunk: Chunk, measured: bool) -> bool:
         """Feed the guide; return whether it wants the token that comes next in this stream."""
         for token, logprobs in chunk.tokens:
             document.tokens_generated += 1
             self.tokens_generated += 1
-            goes_on = document.feed(token, logprobs)
+            goes_on = _feed(document, token, logprobs)
             if not goes_on or (document.step.logprobs_for is not None and not measured):
                 return False
         if chunk.ended == "turn":
             # The server ended it at a token that is no end here, or kept that token to itself.
-            document.feed(min(self.end_ids), None)
+            _feed(document, min(self.end_ids), None)
         return True
 
     # The loop
 
-    async def _still_there(self) -> None:
+    async def _check_alive(self) -> None:
         """Raise a ModelError where the server serves nothing any more."""
         try:
             await ping(self._server, self._dialect, self.tokenizer.encode_trusted("0"))
         except Fault as fault:
             raise ModelError(
                 f"the server at {self._server.name} is gone, after {_LOST_IN_A_ROW} documents in a "
-                f"row that it failed: {fault}: start it again, and give the rest once more"
+                f"row that it failed: {fault}",
+                "start it again, and give the rest once more",
             ) from None
 
     def _submit(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
@@ -264,10 +209,30 @@ class RemoteEngine(Engine):
     def _await(self, work: Coroutine[Any, Any, _T]) -> _T:
         return self._submit(work).result()
 
-    def _give_up(self) -> None:
-        """End what is under way; its connections are closed when this returns."""
-        self._pending = set()
-        self._await(_end_the_others())
+
+def _text(source: Path) -> ModelText:
+    """Return the text of a checkpoint folder, a GGUF file, or the bundled model.
+
+    Raises:
+        ModelError: there is none, or it lacks something.
+    """
+    path = BUNDLED_FOLDER if str(source) == BUNDLED_MODEL else source.expanduser()
+    if not path.exists():
+        raise ModelError(
+            f"there is no file or folder `{path}`",
+            'give tokenizer= the checkpoint\'s folder (hf download NAME --exclude "*.safetensors" '
+            "--local-dir FOLDER brings it without the weights) or a GGUF file of it",
+        )
+    return ModelText.read(path)
+
+
+def _feed(document: Sequence, token: int, logprobs: Mapping[int, float] | None) -> bool:
+    """Give the guide a token; return whether it just wants the next one."""
+    document.ids.append(token)
+    wanted = logprobs if document.step.logprobs_for is not None else None
+    step = document.guide.feed(token, wanted)
+    document.apply(step)
+    return not (step.done or step.drop or step.force)
 
 
 async def _end_the_others() -> None:

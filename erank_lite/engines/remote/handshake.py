@@ -5,69 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from erank_lite.engines.llama_cpp.setup import chat_template, end_ids
 from erank_lite.engines.remote.dialects import TOP, VLLM, Dialect, LlamaServer
-from erank_lite.engines.remote.http import ADDRESS, KEY, OTHER_SERVER, Fault, Server
+from erank_lite.engines.remote.http import ADDRESS, KEY, OTHER_SERVER, Fault, ServerClient
 from erank_lite.errors import ModelError
-from erank_lite.models.checkpoint import TOKENIZER, CheckpointFolder
-from erank_lite.models.gguf import GGUFFile
-from erank_lite.models.prepare import BUNDLED_MODEL, checkpoint_folder
 from erank_lite.text.tokenizer import Tokenizer
 
 _SAMPLE = "Rank 0123456789 — naïve Ω\n\n\t<answer>10</answer>"
-_TURN_ENDS = ("<|im_end|>", "<|endoftext|>")
-
-
-@dataclass(frozen=True)
-class ModelText:
-    """What a model's text is made of: see the attributes of `erank_lite.engines.base.Engine`."""
-
-    tokenizer: Tokenizer
-    chat_template: str
-    end_ids: frozenset[int]
-    max_new_tokens: int | None
-
-    @classmethod
-    def of(cls, source: str | Path) -> ModelText:
-        """Read it from a checkpoint folder, its tokenizer.json, a GGUF file, or erank-tiny.
-
-        Raises:
-            ModelError: there is none, or it lacks something.
-        """
-        path = (
-            checkpoint_folder(source) if str(source) == BUNDLED_MODEL else Path(source).expanduser()
-        )
-        if not path.exists():
-            raise ModelError(
-                f"there is no file or folder {path}: give tokenizer= the checkpoint's folder (hf "
-                'download NAME --exclude "*.safetensors" --local-dir FOLDER brings it without the '
-                "weights) or a GGUF of it"
-            )
-        if path.is_dir() or path.name == TOKENIZER:
-            return cls._of_checkpoint(CheckpointFolder.open(path if path.is_dir() else path.parent))
-        return cls._of_gguf(GGUFFile.read(path))
-
-    @classmethod
-    def _of_checkpoint(cls, folder: CheckpointFolder) -> ModelText:
-        tokenizer = folder.tokenizer()
-        ends = folder.end_ids(tokenizer)
-        return cls(tokenizer, folder.chat_template(), ends, folder.max_new_tokens)
-
-    @classmethod
-    def _of_gguf(cls, gguf: GGUFFile) -> ModelText:
-        tokenizer = Tokenizer.from_gguf(gguf)
-        ends = end_ids(gguf)
-        if not ends:  # not of our converter: what llama.cpp would stop at
-            named = (gguf.metadata.get(f"tokenizer.ggml.{n}_token_id") for n in ("eos", "eot"))
-            known = (i for i, text in tokenizer.added.items() if text in _TURN_ENDS)
-            ends = frozenset(i for i in (*named, *known) if type(i) is int)
-        if not ends:
-            raise ModelError(f"{gguf.path} names no end token: convert it again")
-        most = gguf.metadata.get("erank_lite.max_new_tokens")
-        return cls(tokenizer, chat_template(gguf), ends, most if type(most) is int else None)
 
 
 @dataclass(frozen=True)
@@ -87,7 +32,7 @@ class Served:
     sources: tuple[str, ...]
 
 
-async def recognise(server: Server, model: str | None, strict: bool) -> Served:
+async def recognise(server: ServerClient, model: str | None, strict: bool) -> Served:
     """Find out what `server` is.
 
     Args:
@@ -112,10 +57,10 @@ async def recognise(server: Server, model: str | None, strict: bool) -> Served:
         sources = (path,) if isinstance(path, str) else ()
         return Served(LlamaServer(strict), context, _number(props.get("total_slots")), sources)
     except Fault as fault:
-        raise ModelError(_advice(server, fault)) from None
+        raise _refusal(server, fault) from None
 
 
-async def check(server: Server, dialect: Dialect, tokenizer: Tokenizer) -> None:
+async def check(server: ServerClient, dialect: Dialect, tokenizer: Tokenizer) -> None:
     """Make sure that ids and log-probabilities come back, and that `tokenizer` is the model's.
 
     Raises:
@@ -126,15 +71,16 @@ async def check(server: Server, dialect: Dialect, tokenizer: Tokenizer) -> None:
     try:
         if await dialect.encode(server, text) != ids:
             raise ModelError(
-                f"the tokenizer given is not that of the model at {server.name}: give tokenizer= "
-                "the folder of the checkpoint, or the GGUF file, that the server has"
+                f"the tokenizer given is not that of the model at {server.name}",
+                "give tokenizer= the folder of the checkpoint, or the GGUF file, that the server "
+                "has",
             )
         await ping(server, dialect, ids)
     except Fault as fault:
-        raise ModelError(_advice(server, fault)) from None
+        raise _refusal(server, fault) from None
 
 
-async def ping(server: Server, dialect: Dialect, ids: Sequence[int]) -> None:
+async def ping(server: ServerClient, dialect: Dialect, ids: Sequence[int]) -> None:
     """Ask for one token after `ids`, with its probability.
 
     Raises:
@@ -148,13 +94,13 @@ async def ping(server: Server, dialect: Dialect, ids: Sequence[int]) -> None:
     raise Fault("it returned no token")
 
 
-def _card(server: Server, cards: Any, model: str | None) -> Mapping[str, Any]:
+def _card(server: ServerClient, cards: Any, model: str | None) -> Mapping[str, Any]:
     """Return the entry of /v1/models for `model`."""
     found: list[dict[str, Any]] = []
     if isinstance(cards, list):
         found = [card for card in cards if isinstance(card, dict)]
     if not found:
-        raise ModelError(f"{server.name} lists no model under /v1/models: is it vLLM?")
+        raise ModelError(f"{server.name} lists no model under /v1/models", "check that it is vLLM")
     names = [str(card.get("id")) for card in found]
     if model is None:
         return next((card for card in found if not card.get("parent")), found[0])
@@ -167,15 +113,14 @@ def _number(value: Any) -> int | None:
     return value if type(value) is int and value > 0 else None
 
 
-def _advice(server: Server, fault: Fault) -> str:
-    """Return one line that says what failed and what to do."""
-    reason = f"the server at {server.name} cannot be used: {fault}"
+def _refusal(server: ServerClient, fault: Fault) -> ModelError:
+    """Return the error that says what failed and what to do."""
+    hint = fault.advice
     if fault.status in (401, 403):
-        wanted = f"the key in {KEY} is not the server's" if server.has_key else f"set {KEY}"
-        return f"{reason}: {wanted}"
-    if fault.status == 404:
-        return f"{reason}: {ADDRESS}"
-    if fault.status == 400:
+        hint = f"the key in {KEY} is not the server's" if server.has_key else f"set {KEY}"
+    elif fault.status == 404:
+        hint = ADDRESS
+    elif fault.status == 400:
         few = "logprobs" in str(fault)
-        return f"{reason}: {f'start vLLM with --max-logprobs {TOP}' if few else OTHER_SERVER}"
-    return f"{reason}: {fault.advice}"
+        hint = f"start vLLM with --max-logprobs {TOP}" if few else OTHER_SERVER
+    return ModelError(f"the server at {server.name} cannot be used: {fault}", hint)

@@ -59,7 +59,7 @@ class Fault(Exception):
         return refused and not self.passing and self.status not in _SERVER_WIDE
 
 
-class Server:
+class ServerClient:
     """One server. Its methods belong to one event loop."""
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -76,7 +76,7 @@ class Server:
         self.name = f"{base.scheme}://{base.netloc.decode()}{base.path.rstrip('/')}"
         self.has_key = bool(key := os.environ.get(KEY, "").strip())
         if not (key.isascii() and key.isprintable()):
-            raise InputError(f"{KEY} holds characters that no key has: set it anew")
+            raise InputError(f"{KEY} holds characters that no key has", "set it again")
         self._timeout = timeout
         self._client = httpx.AsyncClient(
             base_url=base,
@@ -133,7 +133,7 @@ class Server:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             reason = f"it cannot be reached ({_text(error)})"
-            raise Fault(reason, advice="start it, or mend its address") from None
+            raise Fault(reason, advice="start it, or check its address") from None
         except httpx.TimeoutException:
             raise Fault(f"it said nothing for {self._timeout:g} seconds") from None
         except httpx.HTTPError as error:
@@ -144,9 +144,9 @@ def _address(url: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError) as error:
-        raise InputError(f"{url!r} is not an address ({error}): give http://HOST:PORT") from None
+        raise InputError(f"{url!r} is not an address ({error})", "give http://HOST:PORT") from None
     if parsed.scheme not in ("http", "https") or not parsed.host or (parsed.port or 1) > 65535:
-        raise InputError(f"{url!r} is not the address of a server: give http://HOST:PORT")
+        raise InputError(f"{url!r} is not the address of a server", "give http://HOST:PORT")
     path = parsed.path.rstrip("/")
     for ending in ("/completions", "/completion", "/v1"):
         path = path.removesuffix(ending)
@@ -203,7 +203,7 @@ def _object(content: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise Fault("it sends JSON that is malformed") from None
     if not isinstance(value, dict):
-        raise Fault("it sends JSON that is no object")
+        raise Fault("it sends JSON that is not an object")
     return value
 
 

@@ -16,7 +16,7 @@ CELL_STEP = 256
 """Rows grow by so many tokens."""
 
 
-class Rows:
+class SlotKVCache:
     """What a model's attention layers keep; given to Transformers in the place of its own cache.
 
     Each layer has keys and values of shape [rows, heads, cells, head size], on the layer's own
