@@ -25,6 +25,15 @@ def hybrid_scores(results: Sequence[Mapping[str, Any]], alpha: float) -> list[di
         New dicts, best first; equal scores keep the order of `results`. A `rank`, where they have
         one, is that of the new order.
 
+    Example:
+        >>> results = [
+        ...     {"content": "excited", "first_stage_score": 46.7, "rank_score": 4.84},
+        ...     {"content": "sad", "first_stage_score": 1.5, "rank_score": 0.0},
+        ...     {"content": "peaceful", "first_stage_score": 2.3, "rank_score": 2.98},
+        ... ]
+        >>> [(r["content"], round(r["hybrid_score"], 2)) for r in hybrid_scores(results, 0.2)]
+        [('excited', 1.18), ('peaceful', 0.01), ('sad', -1.19)]
+
     Raises:
         InputError: alpha is outside 0…1, or a ranked document has no finite first_stage_score.
     """
@@ -51,8 +60,8 @@ def _first_stage(result: Mapping[str, Any], place: int) -> float:
         pass
     name = result.get("id", f"at rank {place}")
     raise InputError(
-        f"document {name} has no usable first_stage_score ({str(value)[:40]!r}): "
-        "a hybrid score needs a number for every document"
+        f"document {name} has no usable first_stage_score ({str(value)[:40]!r})",
+        "give a number for every document: a hybrid score needs it",
     )
 
 

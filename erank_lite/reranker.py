@@ -5,27 +5,81 @@ from __future__ import annotations
 import hashlib
 import numbers
 from array import array
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict
 
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
 from erank_lite.families.erank.prompt import PromptBuilder, QueryPromptBuilder
-from erank_lite.families.erank.score import MAX_NEW_TOKENS, ScoreGuide, parse_thinking
+from erank_lite.families.erank.score import ScoreGuide, ScoreGuides, parse_thinking
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
 from erank_lite.load import load
-from erank_lite.types import Prompt, Request, Score
+from erank_lite.types import Completion, Request, Score
+from erank_lite.util.reporter import SILENT, Reporter
 
 Doc = Mapping[str, Any] | str
+
+
+class Result(TypedDict, total=False):
+    """The keys that a reranked document has beside its own.
+
+    Attributes:
+        content: the document's text.
+        rank: from 1, best first.
+        index: place in the documents given, from 0.
+        score: 0 to 10, or None.
+        probability: Pr(score), or None.
+        rank_score: score × probability, what decides the rank; None for a failure.
+        expected_score: Σ s·Pr(s), or None where it was not computed.
+        reasoning: what the model thought.
+        forced: the answer was asked for from outside.
+        truncated: the document was cut.
+        failure: None, or why there is no rank score.
+        completion: all that the model wrote.
+        level: how far the document was read: "full". Reserved for documents that are not read to
+            the end.
+        estimate: the rank score that is expected of a document not read to the end, else None.
+        tokens: how many the model wrote.
+        engine: what computed it.
+    """
+
+    content: str
+    rank: int
+    index: int
+    score: int | None
+    probability: float | None
+    rank_score: float | None
+    expected_score: float | None
+    reasoning: str
+    forced: bool
+    truncated: bool
+    failure: str | None
+    completion: str
+    level: str | int | None
+    estimate: float | None
+    tokens: int
+    engine: str
 
 
 class Reranker:
     """Ranks documents for queries with one model.
 
     Use it as a context manager, or call `close`. It is not to be used from two threads at once.
+
+    Example:
+        >>> docs = [
+        ...     "Mars has two small moons.",
+        ...     "The sky looks blue because air scatters blue light more than red.",
+        ... ]
+        >>> with Reranker("erank-tiny") as reranker:
+        ...     for result in reranker.rerank("why is the sky blue", docs):
+        ...         print(result["rank"], result["score"], result["content"])
+        1 10 The sky looks blue because air scatters blue light more than red.
+        2 1 Mars has two small moons.
     """
 
     def __init__(
@@ -34,6 +88,7 @@ class Reranker:
         *,
         engine: str = "auto",
         thinking: str | int = "full",
+        reporter: Reporter = SILENT,
         **options: Any,
     ) -> None:
         """Load `model`.
@@ -41,14 +96,15 @@ class Reranker:
         Args:
             model: a GGUF file, the folder of a checkpoint (BF16 or GPTQ), a name on the Hugging
                 Face hub (what is missing is downloaded and converted, once; see
-                `erank_lite.models.prepare.model_file`), the address of a server (http://…), or an engine
-                that is already there (it is then the caller's to close).
+                `erank_lite.models.ref`), the address of a server (http://…), or an engine that is
+                already there (it is then the caller's to close).
             engine: "llama.cpp", "gptq", "transformers", "remote", or "auto", which takes what suits
-                the model and this machine (`erank_lite.engines.choosing`).
+                the model and this machine (`erank_lite.engines.choose`).
             thinking: "full" (reasoning as long as the model likes, up to the published limit), a
                 budget in tokens, after which the answer is asked for, or "none".
+            reporter: told the bytes that are downloaded and converted.
             options: the engine's own, such as `strict`, `sequences`, `gpu_layers`, `threads`; see
-                the engines' docstrings, such as `erank_lite.engines.llama_cpp.engine.LlamaCppEngine`.
+                `erank_lite.engines.llama_cpp.options` and its siblings.
 
         Raises:
             ModelError: the model cannot be used.
@@ -63,18 +119,21 @@ class Reranker:
                 raise InputError(f"{', '.join(options)}: options belong to the engine given")
             self.engine = model
         else:
-            self.engine = load(model, engine, options)
+            self.engine = load(model, engine, options, reporter)
         try:
-            self._prompts = PromptBuilder(self.engine.tokenizer, self.engine.chat_template)
-            self._vocabulary = ScoreVocabulary(self.engine.tokenizer, self.engine.end_ids)
-            limit = self.engine.max_new_tokens or MAX_NEW_TOKENS
-            # A short context keeps at least half of its room for the prompt.
-            self._max_new_tokens = min(limit, self.engine.context_length // 2)
-            self._room = self.engine.context_length - self._reader(Prompt((), 0)).max_tokens
+            loaded = self.engine
+            self._prompts = PromptBuilder(loaded.tokenizer, loaded.chat_template)
+            self._guides = ScoreGuides(
+                ScoreVocabulary(loaded.tokenizer, loaded.end_ids),
+                self.thinking,
+                loaded.max_new_tokens,
+                loaded.context_length,
+            )
+            self._room = loaded.context_length - self._guides.max_tokens()
             if self._room < 1:
                 raise InputError(
                     f"a thinking budget of {self.thinking} leaves no room for a prompt: the "
-                    f"context has {self.engine.context_length} tokens"
+                    f"context has {loaded.context_length} tokens"
                 )
         except BaseException:
             self.close()
@@ -100,16 +159,25 @@ class Reranker:
 
         Returns:
             As many dicts as documents, best first: the document's own keys (its text under
-            `content`) and `rank` (from 1), `index` (place in `docs`, from 0), `score` (0–10),
-            `probability`, `rank_score` (score × probability), `expected_score` (or None where it
-            was not computed), `reasoning`, `forced` (the answer was asked for from outside),
-            `truncated`, `failure` (None, or why `rank_score` is None), `completion` (all that the
-            model wrote), `tokens` (how many it wrote) and `engine` (what computed it). Failed
-            documents come last.
+            `content`) and those of `Result`. Failed documents come last.
 
         Raises:
             InputError: the query, a document or an option cannot be used.
             ModelError: the engine cannot go on.
+
+        Example:
+            >>> docs = [
+            ...     {"id": "lions", "content": "The lion is the only cat that lives in groups."},
+            ...     {"id": "tyres", "content": "A bicycle tyre that loses air has a hole."},
+            ... ]
+            >>> with Reranker("erank-tiny", threads=1) as reranker:
+            ...     best, other = reranker.rerank("bicycle tyre loses air", docs)
+            >>> best["id"], best["rank"], best["index"], best["forced"], best["failure"]
+            ('tyres', 1, 1, False, None)
+            >>> best["rank_score"] == best["score"] * best["probability"]
+            True
+            >>> best["completion"]
+            '<think>All terms found.</think><answer>10</answer>'
         """
         return sort_results(list(self.iter_rerank(query, docs, instruction, truncate_length)))
 
@@ -124,9 +192,18 @@ class Reranker:
 
         `ranked` puts them in order. Closing the iterator gives up the rest, and so does any other
         call that reranks: one at a time.
+
+        Example:
+            >>> docs = ["The lion is the only cat that lives in groups.", "Dogs bark at strangers."]
+            >>> with Reranker("erank-tiny") as reranker:
+            ...     finished = list(reranker.iter_rerank("which cat lives in groups", docs))
+            >>> sorted(result["index"] for result in finished), "rank" in finished[0]
+            ([0, 1], False)
+            >>> sort_results(finished)[0]["content"]
+            'The lion is the only cat that lives in groups.'
         """
         prompts = self._prompts.query(query, instruction, truncate_length)
-        yield from (result for _, result in self._run([(prompts, _checked(docs))]))
+        yield from (result for _, result in self._run([(prompts, _check_documents(docs))]))
 
     def rerank_many(
         self,
@@ -147,6 +224,16 @@ class Reranker:
         Raises:
             InputError: a query or its documents cannot be used; the queries before it are
                 finished and yielded first.
+
+        Example:
+            >>> docs = ["The lion is the cat that lives in groups.", "Air scatters blue light."]
+            >>> with Reranker("erank-tiny") as reranker:
+            ...     for ranking in reranker.rerank_many(
+            ...         [("which cat lives in groups", docs), ("what does air scatter", docs)]
+            ...     ):
+            ...         print([result["index"] for result in ranking])
+            [0, 1]
+            [1, 0]
         """
         counts: list[int] = []
         waiting: dict[int, list[dict[str, Any]]] = {}
@@ -175,6 +262,13 @@ class Reranker:
 
         Raises:
             InputError: as for `rerank_many`.
+
+        Example:
+            >>> docs = ["The lion is the cat that lives in groups.", "Air scatters blue light."]
+            >>> with Reranker("erank-tiny") as reranker:
+            ...     finished = reranker.iter_rerank_many([("lions", docs), ("light", docs[:1])])
+            ...     sorted((query, result["index"]) for query, result in finished)
+            [(0, 0), (0, 1), (1, 0)]
         """
         yield from self._run(self._jobs(queries, instruction, truncate_length, []))
 
@@ -188,9 +282,12 @@ class Reranker:
         """Yield the queries' prompts and documents, and note in `counts` how many these are."""
         for number, (query, docs) in enumerate(queries):
             try:
-                job = self._prompts.query(query, instruction, truncate_length), _checked(docs)
+                job = (
+                    self._prompts.query(query, instruction, truncate_length),
+                    _check_documents(docs),
+                )
             except InputError as error:
-                raise InputError(f"query {number}: {error}") from None
+                raise InputError(f"query {number}: {error.message}", error.hint) from None
             counts.append(len(job[1]))
             yield job
 
@@ -210,76 +307,90 @@ class Reranker:
     ) -> None:
         self.close()
 
-    def _reader(self, prompt: Prompt) -> ScoreGuide:
-        return ScoreGuide(self._vocabulary, prompt, self.thinking, self._max_new_tokens)
-
     def _run(
         self, jobs: Iterable[tuple[QueryPromptBuilder, Sequence[Doc]]]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (number of the job, result) for every document of every job, as they finish."""
-        documents: dict[int, tuple[int, int, Doc, bool]] = {}
-        same: dict[bytes, int] = {}
-        twins: dict[int, list[int]] = {}
-        scores: dict[int, tuple[Score, int]] = {}
-        ready: list[tuple[int, tuple[Score, int]]] = []
-
-        problem: list[InputError] = []
-
-        def requests() -> Iterator[Request]:
-            # What is under way is finished before a mistake in what follows is reported.
-            try:
-                yield from prompted()
-            except InputError as error:
-                problem.append(error)
-
-        def prompted() -> Iterator[Request]:
-            key = 0
-            for number, (prompts, docs) in enumerate(jobs):
-                same.clear()
-                scores.clear()
-                for index, doc in enumerate(docs):
-                    key += 1
-                    text = _content(doc, index)
-                    if not text.strip():
-                        documents[key] = (number, index, doc, False)
-                        ready.append((key, (_failed("the document is empty"), 0)))
-                        continue
-                    prompt = prompts.document(text, self._room)
-                    documents[key] = (number, index, doc, prompt.truncated)
-                    # Equal prompts are computed once.
-                    digest = hashlib.blake2b(array("I", prompt.ids).tobytes()).digest()
-                    first = same.setdefault(digest, key)
-                    if first == key:
-                        yield Request(key, prompt, lambda p=prompt: self._reader(p))  # type: ignore[misc]
-                    elif first in scores:
-                        ready.append((key, scores[first]))
-                    else:
-                        twins.setdefault(first, []).append(key)
-
-        def finished() -> Iterator[tuple[int, dict[str, Any]]]:
-            while ready:
-                key, (score, tokens) = ready.pop(0)
-                number, index, doc, truncated = documents.pop(key)
-                result = _result(doc, index, score, truncated)
-                yield number, result | {"tokens": tokens, "engine": self.engine.description}
-
-        completions = self.engine.run(requests())
+        batch = _Batch(self._guides, self._room, self.engine.description)
+        completions = self.engine.run(batch.requests(jobs))
         try:
             for completion in completions:
-                assert isinstance(completion.guide, ScoreGuide)
-                score = completion.guide.score()
-                if completion.failure is not None:
-                    score = _failed(completion.failure, score)
-                done = scores[completion.key] = score, completion.tokens
-                ready += [(key, done) for key in (completion.key, *twins.pop(completion.key, ()))]
-                yield from finished()
-            yield from finished()
-            if problem:
-                raise problem[0]
+                batch.finish(completion)
+                yield from batch.results()
+            yield from batch.results()
+            if batch.mistake is not None:
+                raise batch.mistake
         finally:
             close = getattr(completions, "close", None)
             if close is not None:
                 close()
+
+
+class _Batch:
+    """The documents of one run: what was asked for each, and what came of it."""
+
+    def __init__(self, guides: ScoreGuides, room: int, engine: str) -> None:
+        self._guides, self._room, self._engine = guides, room, engine
+        self._count = 0
+        self._documents: dict[int, tuple[int, int, Doc, bool]] = {}
+        self._first_of: dict[bytes, int] = {}  # equal prompts of one query are computed once
+        self._twins: dict[int, list[int]] = {}
+        self._scores: dict[int, tuple[Score, int]] = {}
+        self._ready: deque[tuple[int, tuple[Score, int]]] = deque()
+        self.mistake: InputError | None = None
+
+    def requests(
+        self, jobs: Iterable[tuple[QueryPromptBuilder, Sequence[Doc]]]
+    ) -> Iterator[Request[ScoreGuide]]:
+        """Yield a request for each document that is to be computed."""
+        # What is under way is finished before a mistake in what follows is reported.
+        try:
+            for number, (prompts, docs) in enumerate(jobs):
+                self._first_of.clear()
+                self._scores.clear()
+                for index, doc in enumerate(docs):
+                    yield from self._request(number, index, doc, prompts)
+        except InputError as error:
+            self.mistake = error
+
+    def _request(
+        self, number: int, index: int, doc: Doc, prompts: QueryPromptBuilder
+    ) -> Iterator[Request[ScoreGuide]]:
+        self._count += 1
+        key = self._count
+        text = _content(doc, index)
+        if not text.strip():
+            self._documents[key] = (number, index, doc, False)
+            self._ready.append((key, (_failed("the document is empty"), 0)))
+            return
+        prompt = prompts.document(text, self._room)
+        self._documents[key] = (number, index, doc, prompt.truncated)
+        digest = hashlib.blake2b(array("I", prompt.ids).tobytes()).digest()
+        first = self._first_of.setdefault(digest, key)
+        if first == key:
+            max_tokens = self._guides.max_tokens(prompt.think_prefix)
+            yield Request(key, prompt, lambda: self._guides.guide(prompt), max_tokens)
+        elif first in self._scores:
+            self._ready.append((key, self._scores[first]))
+        else:
+            self._twins.setdefault(first, []).append(key)
+
+    def finish(self, completion: Completion[ScoreGuide]) -> None:
+        """Take what the engine completed, for the document and for those of the same prompt."""
+        score = completion.guide.score()
+        if completion.failure is not None:
+            score = _failed(completion.failure, score)
+        done = self._scores[completion.key] = score, completion.tokens
+        keys = (completion.key, *self._twins.pop(completion.key, ()))
+        self._ready.extend((key, done) for key in keys)
+
+    def results(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield (number of the job, result) of what is finished since the last call."""
+        while self._ready:
+            key, (score, tokens) = self._ready.popleft()
+            number, index, doc, truncated = self._documents.pop(key)
+            result = _result(doc, index, score, truncated)
+            yield number, result | {"tokens": tokens, "engine": self._engine}
 
 
 def sort_results(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -288,6 +399,16 @@ def sort_results(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Equal rank scores (all the zeros, mostly) are ordered by the expected score if every tied
     document has it, else by the first-stage score if every one has that, else as they came in.
     Documents without a rank score come last.
+
+    Example:
+        >>> results = [
+        ...     {"index": 0, "rank_score": None, "failure": "the document is empty"},
+        ...     {"index": 1, "rank_score": 0.0, "expected_score": 0.4},
+        ...     {"index": 2, "rank_score": 0.0, "expected_score": 0.9},
+        ...     {"index": 3, "rank_score": 6.3, "expected_score": None},
+        ... ]
+        >>> [(result["rank"], result["index"]) for result in sort_results(results)]
+        [(1, 3), (2, 2), (3, 1), (4, 0)]
     """
     order = sorted(
         results, key=lambda r: (r["rank_score"] is None, -(r["rank_score"] or 0.0), r["index"])
@@ -303,7 +424,7 @@ def sort_results(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**result, "rank": rank} for rank, result in enumerate(placed, 1)]
 
 
-def _checked(docs: Iterable[Doc]) -> list[Doc]:
+def _check_documents(docs: Iterable[Doc]) -> list[Doc]:
     if isinstance(docs, str | bytes | Mapping) or not isinstance(docs, Iterable):
         raise InputError(f"docs must be a list of documents, not {type(docs).__name__}")
     docs = list(docs)
@@ -322,8 +443,8 @@ def _content(doc: Doc, index: int) -> str:
 
 
 def _failed(reason: str, score: Score | None = None) -> Score:
-    text, reasoning = (score.text, score.reasoning) if score else ("", "")
-    return Score(None, None, None, reasoning, False, reason, text)
+    completion, reasoning = (score.completion, score.reasoning) if score else ("", "")
+    return Score(None, None, None, reasoning, False, reason, completion)
 
 
 def _result(doc: Doc, index: int, score: Score, truncated: bool) -> dict[str, Any]:
@@ -333,10 +454,12 @@ def _result(doc: Doc, index: int, score: Score, truncated: bool) -> dict[str, An
         "score": score.score,
         "probability": score.probability,
         "rank_score": score.rank_score,
-        "expected_score": score.expected,
+        "expected_score": score.expected_score,
         "reasoning": score.reasoning,
         "forced": score.forced,
         "truncated": truncated,
         "failure": score.failure,
-        "completion": score.text,
+        "completion": score.completion,
+        "level": "full",
+        "estimate": None,
     }

@@ -7,17 +7,11 @@ The message, its instructions and the truncation are ERank's (model cards of Ali
 from __future__ import annotations
 
 import difflib
-import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NoReturn
-
-import jinja2
-import jinja2.sandbox
 
 from erank_lite.errors import InputError, ModelError
+from erank_lite.text.chat_template import render
 from erank_lite.text.tokenizer import Tokenizer, clean
 from erank_lite.types import Prompt
 
@@ -94,6 +88,12 @@ def instruction_text(instruction: str | None) -> str:
 
     Raises:
         InputError: it looks like a name and is none.
+
+    Example:
+        >>> instruction_text(None) == instruction_text("BEIR")
+        True
+        >>> instruction_text("Find recipes without nuts.")
+        'Find recipes without nuts.'
     """
     text = instruction or DEFAULT_INSTRUCTION
     key = text.strip().lower().replace("_", "-")
@@ -105,7 +105,8 @@ def instruction_text(instruction: str | None) -> str:
         close = {known[m]: 0 for m in difflib.get_close_matches(key, known, 3, cutoff=0.7)}
         if close or key.startswith("bright/"):
             raise InputError(
-                f"there is no instruction named {text!r}; names are: {', '.join(close or known)}"
+                f"there is no instruction named {text!r}",
+                f"did you mean {' or '.join(close)}?" if close else f"names are {', '.join(known)}",
             )
     return text
 
@@ -125,7 +126,7 @@ class PromptBuilder:
         """
         self._tokenizer = tokenizer
         message = _SLOTS.sub(lambda slot: _MARK.format(slot[1]), MESSAGE)
-        rendered = _render(chat_template, message, tokenizer.specials)
+        rendered = render(chat_template, [{"role": "user", "content": message}], tokenizer.specials)
         if message not in rendered or len(_MARKS.findall(rendered)) != 3:
             raise ModelError(
                 "the chat template does not carry the user's message through once and unchanged, "
@@ -134,7 +135,7 @@ class PromptBuilder:
         parts = _MARKS.split(rendered)
         self._fixed = parts[0::2]
         opened = re.search(r"<think>(\s*)\Z", rendered)
-        self._thought = opened[1] if opened else None
+        self._think_prefix = opened[1] if opened else None
 
     def query(
         self, query: str, instruction: str | None = None, truncate_length: int | None = None
@@ -153,7 +154,7 @@ class PromptBuilder:
             raise InputError("the query and the instruction must be strings")
         query = clean(query)
         if not query.strip():
-            raise InputError("the query is empty: give the words to look for")
+            raise InputError("the query is empty", "give the words to look for")
         if truncate_length is not None and (
             type(truncate_length) is not int or truncate_length < 1
         ):
@@ -167,7 +168,7 @@ class PromptBuilder:
             (head, between, before, after),
             (clean(instruction_text(instruction)), text),
             truncate_length,
-            self._thought,
+            self._think_prefix,
         )
 
 
@@ -179,7 +180,7 @@ class QueryPromptBuilder:
     _fixed: tuple[str, str, str, str]
     _filled: tuple[str, str]
     _truncate_length: int | None
-    _thought: str | None
+    _think_prefix: str | None
 
     def document(self, doc: str, room: int | None = None) -> Prompt:
         """Return the prompt for one document.
@@ -200,7 +201,7 @@ class QueryPromptBuilder:
         ids, shared = self._encode(cut)
         if room is not None and len(ids) > room:
             cut, ids, shared = self._fit(cut, len(ids), room)
-        return Prompt(tuple(ids), shared, self._thought, truncated=cut != doc)
+        return Prompt(tuple(ids), shared, self._think_prefix, truncated=cut != doc)
 
     def _fit(self, doc: str, length: int, room: int) -> tuple[str, list[int], int]:
         """Cut `doc` until the prompt, now of `length` tokens, has at most `room`."""
@@ -216,8 +217,9 @@ class QueryPromptBuilder:
             if keep == 0:
                 raise InputError(
                     f"the query and instruction take {length} tokens before any document, "
-                    f"but only {room} fit the context: shorten them, lower truncate_length or the "
-                    "thinking budget, or use a model with a longer context"
+                    f"but only {room} fit the context",
+                    "shorten them, lower truncate_length or the thinking budget, or use a model "
+                    "with a longer context",
                 )
 
     def _encode(self, doc: str) -> tuple[list[int], int]:
@@ -234,28 +236,3 @@ class QueryPromptBuilder:
         border = start + self._fixed[2].rindex(_BEFORE_DOCUMENT) + len(_BEFORE_DOCUMENT)
         shared = next((i for i, end in enumerate(encoding.ends) if end > border), 0)
         return encoding.ids, shared
-
-
-def _render(template: str, message: str, specials: dict[str, str]) -> str:
-    """Render as Transformers does: sandboxed, blocks trimmed, with its filter and functions."""
-
-    def raise_exception(text: str) -> NoReturn:
-        raise jinja2.TemplateError(text)
-
-    def tojson(value: Any, indent: int | None = None, **options: Any) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent, **options)
-
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    messages: Sequence[dict[str, str]] = [{"role": "user", "content": message}]
-    try:
-        return environment.from_string(template).render(
-            messages=messages, add_generation_prompt=True, **specials
-        )
-    # A template is foreign code: whatever it raises, it is the model that cannot be used.
-    except Exception as error:
-        raise ModelError(f"the chat template fails: {error}") from None

@@ -1,4 +1,4 @@
-"""The score core: follows a completion, decides what must be computed, reads the answer.
+"""The score core: steers a completion, decides what must be computed, and reads the answer.
 
 `rank_score = s × Pr(s)`, with s the integer in `<answer>…</answer>` after the reasoning and Pr(s)
 its probability under the full softmax (arXiv 2509.00520; model cards of the ERank models).
@@ -32,11 +32,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from erank_lite.errors import InputError
+from erank_lite.families.erank.loops import CHECK_EVERY, loops
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
+from erank_lite.machine.shapes import MAX_NEW_TOKENS
 from erank_lite.types import Prompt, Score, Step
-
-MAX_NEW_TOKENS = 4096
-"""The published limit, for a checkpoint that names none."""
 
 Thinking = int | Literal["full", "none"]
 
@@ -47,19 +46,16 @@ _ANSWER_LIMIT = 16
 _NUMBER = re.compile(rb"\s*(\d+)\s*(|<|</.*)\Z", re.DOTALL)
 _OUT_OF_RANGE = 11
 
-# A reasoning that repeats itself is given up once the same stretch of up to this many tokens has
-# come often enough to fill so many tokens. Greedy decoding hardly ever leaves such a loop.
-_LOOP_PERIOD = 128
-_LOOP_TOKENS = 96
-_LOOP_TIMES = 4
-_LOOP_CHECK = 32
-
 
 def parse_thinking(value: str | int) -> Thinking:
     """Return the thinking mode that `value` names: "full", "none" or a number of tokens.
 
     Raises:
         InputError: it is none of these.
+
+    Example:
+        >>> parse_thinking("256"), parse_thinking("none")
+        (256, 'none')
     """
     text = str(value).strip().lower()
     if text == "full":
@@ -123,14 +119,6 @@ class ScoreGuide:
         self._probing = False
 
     @property
-    def max_tokens(self) -> int:
-        """The most ids that the completion can hold at any moment."""
-        forced = len(self._vocabulary.close_and_ask)
-        if self._thinking == "none":
-            return len(self._vocabulary.no_thinking(self._prompt.think_prefix)) + _ANSWER_LIMIT + 1
-        return self._budget + forced + _ANSWER_LIMIT + 2
-
-    @property
     def ids(self) -> tuple[int, ...]:
         """The ids of the completion so far, forced ones included, without an end token."""
         return tuple(self._ids)
@@ -163,8 +151,9 @@ class ScoreGuide:
             self._scan()
         if self._answer is not None:
             return self._read_answer()
-        if self._spent >= self._budget or self._loops():
-            return self._force_answer(rewind=0)
+        looping = len(self._ids) % CHECK_EVERY == 0 and loops(self._ids)
+        if self._spent >= self._budget or looping:
+            return self._force_answer(drop=0)
         return self._go_on()
 
     def score(self) -> Score:
@@ -179,11 +168,11 @@ class ScoreGuide:
         return Score(
             score=self._score,
             probability=self._probability,
-            expected=self._expected(),
+            expected_score=self._expected_score(),
             reasoning=reasoning.decode("utf-8", "replace"),
             forced=self._forced,
             failure=failure,
-            text=text.decode("utf-8", "replace"),
+            completion=text.decode("utf-8", "replace"),
         )
 
     # Moving through the text
@@ -223,41 +212,28 @@ class ScoreGuide:
         left = _ANSWER_LIMIT - self._answer_spent if self._answer else self._budget - self._spent
         return Step(max_tokens=max(1, left), logprobs_for=measure)
 
-    def _open_answer(self, ids: tuple[int, ...], rewind: int = 0) -> Step:
+    def _open_answer(self, ids: tuple[int, ...], drop: int = 0) -> Step:
         self._append(ids)
         self._asked = True
         self._answer = _Answer(len(self._text))
-        return Step(rewind, ids, _ANSWER_LIMIT, self._vocabulary.candidates)
+        return Step(drop, ids, _ANSWER_LIMIT, self._vocabulary.candidates)
 
-    def _force_answer(self, rewind: int) -> Step:
+    def _force_answer(self, drop: int) -> Step:
         self._forced = True
         closed = self._thought_closed and not self._in_thought
         self._in_thought = False
         self._thought_closed = True
         ids = self._vocabulary.ask if closed else self._vocabulary.close_and_ask
-        return self._open_answer(ids, rewind)
+        return self._open_answer(ids, drop)
 
     def _end_of_turn(self) -> Step:
         """The model ended its turn: an answer that stands is read, a missing one is asked for."""
         if self._answer is None:
-            return self._force_answer(rewind=1)
+            return self._force_answer(drop=1)
         number = _NUMBER.match(self._text, self._answer.start)
         if number and int(number[1]) < _OUT_OF_RANGE:
             return self._accept(int(number[1]), ended=True)
         return self._fail("the answer is empty" if not number else self._not_an_integer())
-
-    def _loops(self) -> bool:
-        """Whether the reasoning has been repeating one stretch for long enough to give it up."""
-        ids, length = self._ids, len(self._ids)
-        if length % _LOOP_CHECK:
-            return False
-        for period in range(1, _LOOP_PERIOD + 1):
-            span = max(_LOOP_TOKENS, period * _LOOP_TIMES)
-            if span > length:
-                return False
-            if ids[-1] == ids[-1 - period] and ids[-span:-period] == ids[period - span :]:
-                return True
-        return False
 
     # Reading the answer
 
@@ -306,8 +282,8 @@ class ScoreGuide:
         if one is None:
             return self._done()
         self._probing = True
-        rewind = len(self._ids) - zero + ended
-        return Step(rewind, (one,), 1, self._vocabulary.candidates)
+        drop = len(self._ids) - zero + ended
+        return Step(drop, (one,), 1, self._vocabulary.candidates)
 
     def _digit_tokens(self) -> list[int]:
         """Return the places, among the ids, of the tokens that carry the answer's digits."""
@@ -322,7 +298,7 @@ class ScoreGuide:
         zero = self._vocabulary.ids.get(b"0")
         return math.exp(logprobs[zero]) if zero is not None and zero in logprobs else 0.0
 
-    def _expected(self) -> float | None:
+    def _expected_score(self) -> float | None:
         """Return Σ s·Pr(s) / Σ Pr(s) over 0…10, where all that it needs was computed."""
         if self._score is None or self._answer is None or self._answer.first_id is None:
             return None
@@ -369,3 +345,42 @@ class ScoreGuide:
 
     def _done(self) -> Step:
         return Step(done=True)
+
+
+class ScoreGuides:
+    """Makes the guides of one model: the same vocabulary, thinking and limit for all documents."""
+
+    def __init__(
+        self,
+        vocabulary: ScoreVocabulary,
+        thinking: Thinking,
+        max_new_tokens: int | None,
+        context_length: int,
+    ) -> None:
+        """Take what all documents have in common.
+
+        Args:
+            vocabulary: of the model's tokenizer.
+            thinking: "full" (to the limit), a budget in tokens, or "none".
+            max_new_tokens: the checkpoint's own limit; None means the published one.
+            context_length: tokens that prompt and completion may have together.
+        """
+        self.vocabulary = vocabulary
+        self.thinking = thinking
+        # A short context keeps at least half of its room for the prompt.
+        self.max_new_tokens = min(max_new_tokens or MAX_NEW_TOKENS, context_length // 2)
+
+    def guide(self, prompt: Prompt) -> ScoreGuide:
+        """Return a fresh guide for the completion of `prompt`."""
+        return ScoreGuide(self.vocabulary, prompt, self.thinking, self.max_new_tokens)
+
+    def max_tokens(self, think_prefix: str | None = None) -> int:
+        """Return the most ids that a completion can hold at any moment.
+
+        Args:
+            think_prefix: of the prompt.
+        """
+        if self.thinking == "none":
+            return len(self.vocabulary.no_thinking(think_prefix)) + _ANSWER_LIMIT + 1
+        budget = self.thinking if isinstance(self.thinking, int) else self.max_new_tokens
+        return budget + len(self.vocabulary.close_and_ask) + _ANSWER_LIMIT + 2

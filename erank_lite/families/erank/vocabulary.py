@@ -8,7 +8,7 @@ from erank_lite.text.tokenizer import Tokenizer
 
 
 class ScoreVocabulary:
-    """What a tokenizer's vocabulary means to the score core. Shared by all its readers.
+    """What a tokenizer's vocabulary means to the score core. Shared by all its guides.
 
     Attributes:
         pieces: bytes by token id.
@@ -39,14 +39,18 @@ class ScoreVocabulary:
         self.ask = tokenizer.encode_trusted("<answer>")
         self._tokenizer = tokenizer
 
-    def no_thinking(self, thought: str | None) -> tuple[int, ...]:
+    def no_thinking(self, think_prefix: str | None) -> tuple[int, ...]:
         """Return the ids of an empty reasoning and an opened answer.
 
         Args:
-            thought: what the template put after a `<think>` of its own, else None.
+            think_prefix: what the template put after a `<think>` of its own, else None.
         """
         text = "<think>\n\n</think>\n\n<answer>"
-        if thought is not None:
+        if think_prefix is not None:
             text = text.removeprefix("<think>")
-            text = text[len(thought) :] if text.startswith(thought) else text.lstrip("\n")
+            text = (
+                text.removeprefix(think_prefix)
+                if text.startswith(think_prefix)
+                else text.lstrip("\n")
+            )
         return self._tokenizer.encode_trusted(text)
