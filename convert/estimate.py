@@ -1,4 +1,4 @@
-"""What a conversion takes: disk, memory and time, known before it starts."""
+"""What a conversion takes in disk, memory and time, before it starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from erank_lite.convert.gguf.quantize import BUFFER
 from erank_lite.convert.gguf.tensors import PIECE, converted, quantized
 from erank_lite.models.safetensors import DTYPES, StoredTensor
 
-_TRIAL = 64 << 20  # bytes that are read, converted and written to learn the machine's pace
+_TRIAL = 64 << 20  # bytes that are read, converted and written to learn the machine's speed
 _ROWS = (256, 2560)  # numbers that are quantized for the same purpose
 # Memory, measured with benchmarks/convert: the tokenizer and Python, and a piece's copies on its
 # way from the file to the type that is written.
@@ -26,12 +26,12 @@ _FIXED, _WORK = 500 << 20, 6
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a conversion takes; bytes and seconds.
+    """What a conversion takes.
 
     Attributes:
-        size: of the file that it makes.
-        disk: the most that it takes on the way, that file included.
-        memory: the most, mapped file pages apart.
+        size: bytes of the result.
+        disk: bytes on the disk at the most, the result included.
+        memory: bytes at the most, mapped file pages apart.
         seconds: by a trial on this machine.
     """
 
@@ -49,7 +49,7 @@ def estimate(
     trial: Path,
     threads: int,
 ) -> Estimate:
-    """Try the machine for a moment, and say what the whole conversion takes.
+    """Convert a little, and return what the whole conversion takes.
 
     Args:
         largest: the checkpoint's largest tensor, a piece of which is converted.
@@ -57,17 +57,17 @@ def estimate(
         written: main type and bytes of the file that is written from the checkpoint.
         quantized_to: the same of the file that llama.cpp makes of it, or None.
         trial: a file to write some bytes to, beside the result; it is removed.
-        threads: how many work.
+        threads: CPU threads.
 
     Raises:
         ModelError: the piece holds numbers that cannot be converted.
         OSError: it cannot be read or written.
     """
-    kind, size = written
+    quant_type, size = written
     with ThreadPoolExecutor(threads) as pool:
         start = time.perf_counter()
         taken, pieces = 0, []
-        for length, piece in converted(largest, 0, kind, pool, ahead=threads + 1):
+        for length, piece in converted(largest, 0, quant_type, pool, ahead=threads + 1):
             taken += length
             pieces.append(piece)
             if taken >= _TRIAL:
@@ -77,10 +77,10 @@ def estimate(
     seconds = each * weights + writing * size
     disk, memory = size, _FIXED + (threads + 1) * _WORK * PIECE
     if quantized_to is not None:
-        kind, size = quantized_to
+        quant_type, size = quantized_to
         rows = np.random.default_rng(0).standard_normal(_ROWS, np.float32)
         start = time.perf_counter()
-        quantized(rows, kind)
+        quantized(rows, quant_type)
         seconds += (time.perf_counter() - start) / rows.size * weights / threads + writing * size
         disk, memory = disk + size, max(memory, _FIXED + BUFFER)
     seconds += writing * size  # the result is read once more when it is checked
@@ -98,8 +98,3 @@ def _seconds_a_byte(trial: Path, pieces: list[npt.NDArray[Any]]) -> float:
     finally:
         trial.unlink(missing_ok=True)
     return (time.perf_counter() - start) / sum(piece.nbytes for piece in pieces)
-
-
-def amount(size: int) -> str:
-    """Return a number of bytes as it is told to people."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

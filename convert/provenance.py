@@ -1,4 +1,4 @@
-"""Where a converted file comes from: the model card's facts, and ours under `erank_lite.…`."""
+"""Where a converted file comes from: what the model card says, and our keys `erank_lite.…`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def hub_name(path: Path) -> tuple[str, str] | None:
     return repository.removeprefix("models--").replace("--", "/", 1), path.name
 
 
-def write(writer: gguf.GGUFWriter, path: Path, kind: str) -> None:
+def write(writer: gguf.GGUFWriter, path: Path, quant_type: str) -> None:
     """Add the keys under `general.…` and ours; the tensors must have been added before."""
     parameters, shared, experts, count = writer.get_total_parameter_count()
     metadata = _card(path, parameters)
@@ -38,7 +38,7 @@ def write(writer: gguf.GGUFWriter, path: Path, kind: str) -> None:
     writer.add_type(gguf.GGUFType.MODEL)
     metadata.set_gguf_meta_model(writer)
     writer.add_string("erank_lite.version", __version__)
-    writer.add_string("erank_lite.type", kind)
+    writer.add_string("erank_lite.type", quant_type)
     # The folder's name only: where it lay on somebody's disk is nobody's business.
     writer.add_string("erank_lite.source", named[0] if named else path.absolute().name)
     if named is not None:
@@ -60,14 +60,14 @@ def _card(path: Path, parameters: int) -> gguf.Metadata:
     return metadata
 
 
-def _writable(value: Any, kind: str) -> bool:
-    if "list[str]" in kind:
+def _writable(value: Any, annotation: str) -> bool:
+    if "list[str]" in annotation:
         return isinstance(value, list) and all(isinstance(v, str) for v in value)
-    if "list" in kind:
+    if "list" in annotation:
         return isinstance(value, list) and all(
             isinstance(v, dict) and all(isinstance(x, str) for x in v.values()) for v in value
         )
-    if "str" in kind:
+    if "str" in annotation:
         return isinstance(value, str)
     return type(value) in (int, float) and abs(value) < 2**31
 

@@ -1,4 +1,4 @@
-"""Time and memory of conversions, beside the time that copying the checkpoint takes.
+"""Time and memory of conversions, compared with the time that copying the checkpoint takes.
 
     python benchmarks/convert/measure.py CHECKPOINT SCRATCH --types BF16 Q8_0 Q4_K_M
 
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -33,17 +34,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the JSON here too")
     arguments = parser.parse_args()
     shards = sorted(arguments.checkpoint.glob("*.safetensors"))
-    report = {
+    report: dict[str, Any] = {
         "command": " ".join(["python", *sys.argv]),
         "erank_lite": erank_lite.__version__,
-        "machine": f"{processor()}, {psutil.cpu_count(logical=False)} cores, "
+        "machine": f"{cpu()}, {psutil.cpu_count(logical=False)} cores, "
         f"{psutil.virtual_memory().total / 1e9:.0f} GB",
         "checkpoint_bytes": sum(s.stat().st_size for s in shards),
         "conversions": [],
     }
     before = _copy(shards, arguments.scratch)
-    for kind in arguments.types:
-        entry = _convert(arguments.checkpoint, arguments.scratch / "out.gguf", kind)
+    for quant_type in arguments.types:
+        entry = _convert(arguments.checkpoint, arguments.scratch / "out.gguf", quant_type)
         after = _copy(shards, arguments.scratch)
         entry["copy_seconds"] = min(before, after)
         entry["writing_over_copying"] = entry["stages"]["writing"] / entry["copy_seconds"]
@@ -55,7 +56,8 @@ def main() -> None:
         arguments.out.write_text(text + "\n")
 
 
-def processor() -> str:
+def cpu() -> str:
+    """Return the name of the CPU."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.split(":")[1].strip()
@@ -76,39 +78,56 @@ def _copy(files: list[Path], scratch: Path) -> float:
     return seconds
 
 
-_CHILD = """
+# What the measured processes share; `stages` are seconds, from the first report of one to the next.
+STAGES = """
 import json, sys, time
 from dataclasses import asdict
 from pathlib import Path
+from erank_lite.util.reporter import Reporter
+
+class Stages(Reporter):
+    begun = {}
+    def progress(self, stage, done, total, unit="B"):
+        self.begun.setdefault(stage, time.perf_counter())
+
+start, reporter = time.perf_counter(), Stages()
+
+def print_entry(estimate):
+    marks = [*reporter.begun.items(), ("", time.perf_counter())]
+    stages = {a: t2 - t1 for (a, t1), (_, t2) in zip(marks, marks[1:])}
+    seconds = marks[-1][1] - start
+    print(json.dumps({"seconds": seconds, "stages": stages, "announced": asdict(estimate)}))
+"""
+_CHILD = """
 from erank_lite.convert.gguf.convert import convert_gguf
-needs, begun = {}, {}
-def note(stage, done, total):
-    begun.setdefault(stage, time.perf_counter())
+source, out, quant_type = sys.argv[1:]
 start = time.perf_counter()
-convert_gguf(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], force=True,
-             announce=lambda n: needs.update(asdict(n)), progress=note)
-end = time.perf_counter()
-marks = [*begun.items(), ("", end)]
-stages = {a: t2 - t1 for (a, t1), (_, t2) in zip(marks, marks[1:])}
-entry = {"type": sys.argv[3], "seconds": end - start, "stages": stages, "announced": needs}
-print(json.dumps(entry))
+print_entry(convert_gguf(Path(source), Path(out), quant_type, force=True, reporter=reporter))
 """
 
 
-def _convert(checkpoint: Path, out: Path, kind: str) -> dict:
-    command = [sys.executable, "-c", _CHILD, str(checkpoint), str(out), kind]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    most = 0
-    while process.poll() is None:
-        most = max(most, anonymous(process.pid))
-        time.sleep(0.2)
-    entry = json.loads(process.stdout.read())
-    entry |= {"peak_memory": most, "bytes": out.stat().st_size}
+def _convert(checkpoint: Path, out: Path, quant_type: str) -> dict[str, Any]:
+    entry = {"type": quant_type} | run_child(_CHILD, checkpoint, out, quant_type)
+    entry["bytes"] = out.stat().st_size
     out.unlink()
     return entry
 
 
+def run_child(code: str, *arguments: object) -> dict[str, Any]:
+    """Run Python code behind `STAGES`; return what it prints, and its peak of memory."""
+    command = [sys.executable, "-c", STAGES + code, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, anonymous(process.pid))
+        time.sleep(0.2)
+    assert process.stdout is not None
+    entry: dict[str, Any] = json.loads(process.stdout.read())
+    return entry | {"peak_memory": peak}
+
+
 def anonymous(pid: int) -> int:
+    """Return the bytes of a process and its children that are not pages of files."""
     total = 0
     try:
         processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]

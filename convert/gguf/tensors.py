@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from erank_lite import ggml
 from erank_lite.errors import ModelError
 from erank_lite.models.safetensors import DTYPES, StoredTensor
 
@@ -29,40 +30,40 @@ _BITS: dict[str, tuple[npt.DTypeLike, int]] = {
 }
 
 
-def nbytes(shape: tuple[int, ...], kind: GGMLQuantizationType) -> int:
-    """Return the bytes of a tensor of `shape` in `kind`."""
-    block, size = GGML_QUANT_SIZES[kind]
+def nbytes(shape: tuple[int, ...], quant_type: GGMLQuantizationType) -> int:
+    """Return the bytes of a tensor of `shape` in `quant_type`."""
+    block, size = GGML_QUANT_SIZES[quant_type]
     return int(np.prod(shape)) // block * size
 
 
 def converted(
     tensor: StoredTensor,
     heads: int,
-    kind: GGMLQuantizationType,
+    quant_type: GGMLQuantizationType,
     pool: ThreadPoolExecutor,
     ahead: int,
 ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Yield a tensor's data in `kind`, in order, with the bytes of the source each piece took.
+    """Yield a tensor's data in `quant_type`, in order, with the bytes that each piece had before.
 
     Args:
         tensor: where it lies.
-        heads: reorder the rows of so many heads (see `TensorPlan`), or 0.
-        kind: the type to write.
+        heads: reorder the rows of so many heads (see `TensorSpec`), or 0.
+        quant_type: the type to write.
         pool: where the work is done.
         ahead: how many pieces may be under way, which bounds the memory.
 
     Raises:
-        ModelError: a number is not finite, or too large for `kind`.
+        ModelError: a number is not finite, or too large for `quant_type`.
         OSError: the file cannot be read.
     """
-    if kind.name == tensor.dtype:
+    if quant_type.name == tensor.dtype:
         # A copy is bound by memory: handed to another thread, it would leave the cache on the way.
         for piece in _pieces(tensor, heads):
-            yield piece.nbytes, _convert(piece, tensor, kind)
+            yield piece.nbytes, _convert(piece, tensor, quant_type)
         return
     waiting: deque[tuple[int, Future[npt.NDArray[Any]]]] = deque()
     for piece in _pieces(tensor, heads):
-        waiting.append((piece.nbytes, pool.submit(_convert, piece, tensor, kind)))
+        waiting.append((piece.nbytes, pool.submit(_convert, piece, tensor, quant_type)))
         if len(waiting) == ahead:
             size, done = waiting.popleft()
             yield size, done.result()
@@ -88,7 +89,7 @@ def _pieces(tensor: StoredTensor, heads: int) -> Iterator[npt.NDArray[Any]]:
             while at < len(target):
                 read = file.readinto(target[at:])
                 if not read:
-                    raise ModelError(f"{tensor.file} became shorter while it was read")
+                    raise ModelError(f"`{tensor.file}` became shorter while it was read")
                 at += read
             if heads:
                 head = rows // heads
@@ -98,46 +99,45 @@ def _pieces(tensor: StoredTensor, heads: int) -> Iterator[npt.NDArray[Any]]:
 
 
 def _convert(
-    piece: npt.NDArray[Any], tensor: StoredTensor, kind: GGMLQuantizationType
+    piece: npt.NDArray[Any], tensor: StoredTensor, quant_type: GGMLQuantizationType
 ) -> npt.NDArray[Any]:
     _, exponent = _BITS[tensor.dtype]
     if (piece & piece.dtype.type(exponent)).max() == exponent:
         raise ModelError(
-            f"{tensor.file} holds numbers that are infinite or none: the checkpoint is damaged"
+            f"`{tensor.file}` holds infinities or values that are not numbers: it is damaged",
+            "download the checkpoint again",
         )
-    if kind.name == tensor.dtype:
+    if quant_type.name == tensor.dtype:
         return piece
     if tensor.dtype == "BF16":
         floats = (piece.astype(np.uint32) << 16).view(np.float32)
     else:
         floats = piece.view(f"f{piece.itemsize}").astype(np.float32, copy=False)
-    if kind is GGMLQuantizationType.F32:
+    if quant_type is GGMLQuantizationType.F32:
         return floats
-    out = quantized(floats, kind)
-    if kind is GGMLQuantizationType.F16 and (out.view(np.uint16) & 0x7C00).max() == 0x7C00:
+    out = quantized(floats, quant_type)
+    if quant_type is GGMLQuantizationType.F16 and (out.view(np.uint16) & 0x7C00).max() == 0x7C00:
         raise ModelError(
-            f"{tensor.file} holds numbers that are too large for F16: choose BF16 or Q8_0"
+            f"`{tensor.file}` holds numbers that are too large for F16", "choose BF16 or Q8_0"
         )
     return out
 
 
-def quantized(rows: npt.NDArray[np.float32], kind: GGMLQuantizationType) -> npt.NDArray[np.uint8]:
-    """Return `rows` [n, row length] in `kind`, by llama.cpp's own kernels."""
-    out = np.empty(nbytes(rows.shape, kind), np.uint8)
+def quantized(
+    rows: npt.NDArray[np.float32], quant_type: GGMLQuantizationType
+) -> npt.NDArray[np.uint8]:
+    """Return `rows` [n, row length] in `quant_type`, by llama.cpp's own kernels."""
+    out = np.empty(nbytes(rows.shape, quant_type), np.uint8)
     pointer = rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-    _quantize_chunk()(kind, pointer, out.ctypes.data, 0, *rows.shape, None)
+    _quantize_chunk()(quant_type, pointer, out.ctypes.data, 0, *rows.shape, None)
     return out
 
 
 @functools.cache
 def _quantize_chunk() -> Any:
     """Return ggml_quantize_chunk(type, src, dst, start, rows, row length, importance matrix)."""
-    from llama_cpp._ggml import libggml
-
-    function = libggml.ggml_quantize_chunk
-    function.restype = ctypes.c_size_t
-    function.argtypes = [
-        ctypes.c_int, ctypes.POINTER(ctypes.c_float), ctypes.c_void_p, ctypes.c_int64,
-        ctypes.c_int64, ctypes.c_int64, ctypes.POINTER(ctypes.c_float),
-    ]  # fmt: skip
-    return function
+    size, floats, number = ctypes.c_size_t, ctypes.POINTER(ctypes.c_float), ctypes.c_int64
+    return ggml.function(
+        "ggml_quantize_chunk", size, ctypes.c_int, floats, ctypes.c_void_p, number, number, number,
+        floats,
+    )  # fmt: skip

@@ -1,22 +1,17 @@
-"""The check of a converted file before it gets its name: it opens, reads text as the checkpoint
-does, and computes."""
+"""The check of a GGUF file before it gets its name: it opens, reads text as the checkpoint does,
+and computes."""
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from erank_lite.engines.llama_cpp.setup import chat_template, check_model
+from erank_lite.convert.verify import warn_of_chance
 from erank_lite.errors import ModelError
 from erank_lite.families.erank.prompt import PromptBuilder
 from erank_lite.models.gguf import GGUFFile
 from erank_lite.text.tokenizer import Tokenizer
-from erank_lite.util import worker as child
-
-_log = logging.getLogger(__name__)
+from erank_lite.util import worker
 
 # What tokenizers differ about: case, digits, contractions, white space, composed and decomposed
 # letters, scripts, emoji, code, and markers.
@@ -34,9 +29,6 @@ _TEXTS = (
     "=====-----_____.....!!!!!?????  #@%^&*()[]{}|\\/~`",
 )
 _QUERY, _DOCUMENT = "What is the capital of France?", "Paris is the capital of France."
-# A model that was trained predicts the fixed words of a prompt far better than chance; one whose
-# weights are in disorder does not, whatever else looks right.
-_CHANCE = 0.75
 _READ = 64  # tokens of the prompt, the fixed words of its beginning
 
 
@@ -51,15 +43,15 @@ def check_tokenizer(path: Path, source: Tokenizer) -> None:
         ModelError: it does not.
     """
     try:
-        rebuilt = Tokenizer.from_gguf(GGUFFile.read(path))
+        rebuilt = Tokenizer.from_gguf(GGUFFile.read(path).metadata, path)
     except ModelError as error:
-        reason = " ".join(str(error.__context__ or error).split())
+        reason = " ".join(str(error.__context__ or error.message).split())
         raise ModelError(f"the checkpoint's tokenizer is damaged: {reason}") from None
     for text in (*_TEXTS, *(f"a {added} b" for added in source.added.values())):
         ours, theirs = rebuilt.encode_trusted(text), source.encode_trusted(text)
         if ours != theirs:
             raise ModelError(
-                f"the tokenizer cannot be carried over: {text!r} gives {list(theirs)[:20]} in the "
+                f"the tokenizer cannot be converted: {text!r} gives {list(theirs)[:20]} in the "
                 f"checkpoint and {list(ours)[:20]} in the GGUF"
             )
 
@@ -67,29 +59,31 @@ def check_tokenizer(path: Path, source: Tokenizer) -> None:
 def check_whole(path: Path, tensors: Sequence[str], check_perplexity: bool) -> None:
     """Check that the converted file `path` opens, has `tensors`, and computes.
 
+    With `check_perplexity`, warn where it predicts ordinary text no better than chance.
+
     Raises:
         ModelError: it does not.
     """
     gguf = GGUFFile.read(path)
-    check_model(gguf)
+    gguf.check_generates_text()
     missing = set(tensors) - {t.name for t in gguf.tensors}
     if missing:
-        raise ModelError(f"the converted file lacks {min(missing)}: nothing was kept of it")
-    rebuilt = Tokenizer.from_gguf(gguf)
-    prompt = PromptBuilder(rebuilt, chat_template(gguf)).query(_QUERY).document(_DOCUMENT).ids
+        raise ModelError(f"the converted file lacks {min(missing)}: nothing of it was kept")
+    rebuilt = Tokenizer.from_gguf(gguf.metadata, path)
+    prompt = PromptBuilder(rebuilt, gguf.chat_template).query(_QUERY).document(_DOCUMENT).ids
     arguments = {"path": str(path), "ids": prompt[:_READ]}
-    surprise = next(m["surprise"] for m in child.run(__name__, arguments))
-    size = len(gguf.metadata["tokenizer.ggml.tokens"])
-    if check_perplexity and surprise > _CHANCE * math.log(size):
-        _log.warning(
-            "the model predicts text hardly better than chance (%.1f nats a token, chance is %.1f):"
-            " it was never trained, or for answers alone, or the checkpoint is damaged",
-            surprise,
-            math.log(size),
+    mean_nll = worker.call(__name__, arguments)
+    if check_perplexity:
+        warn_of_chance(
+            "the model predicts text",
+            mean_nll,
+            len(gguf.metadata["tokenizer.ggml.tokens"]),
+            "it was never trained, or for answers alone, or the checkpoint is damaged",
         )
 
 
-def _work(send: Callable[[dict[str, Any]], None], path: str, ids: list[int]) -> None:
+def _work(send: worker.Send, path: str, ids: list[int]) -> float:
+    """Return the mean negative log-likelihood of `ids`, in nats a token."""
     import numpy as np
 
     from erank_lite.engines.llama_cpp.bindings import Batch, Context, Model
@@ -103,17 +97,17 @@ def _work(send: Callable[[dict[str, Any]], None], path: str, ids: list[int]) -> 
     code = context.decode(Batch(ids, list(range(n)), [0] * n, [1] * n))
     if code:
         raise ModelError(f"llama.cpp cannot read a prompt with the converted file (code {code})")
-    surprise = 0.0
+    nll = 0.0
     for row, following in zip(context.logits(n), ids[1:], strict=False):
         top = row.max()
-        surprise += top + np.log(np.exp(row - top, dtype=np.float64).sum()) - row[following]
-    if not np.isfinite(surprise):
+        nll += top + np.log(np.exp(row - top, dtype=np.float64).sum()) - row[following]
+    if not np.isfinite(nll):
         raise ModelError(
             "the converted model computes infinite numbers, so the checkpoint or its config.json "
             "is damaged; nothing was kept"
         )
-    send({"surprise": float(surprise / (n - 1))})
+    return float(nll / (n - 1))
 
 
 if __name__ == "__main__":
-    child.serve(_work)
+    worker.serve(_work)

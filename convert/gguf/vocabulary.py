@@ -1,7 +1,7 @@
 """A checkpoint's tokenizer as GGUF metadata.
 
 Merges, special tokens and templates are read by the official `gguf` package; what is here is the
-vocabulary, the kinds of its tokens, and the name of the pre-tokenizer, which is recognized by what
+vocabulary, the types of its tokens, and the name of the pre-tokenizer, which is recognized by what
 it does and not by a list of known models.
 """
 
@@ -16,11 +16,10 @@ import gguf
 from tokenizers import Tokenizer as HFTokenizer
 
 from erank_lite.errors import ModelError
-from erank_lite.models.checkpoint import TOKENIZER
-from erank_lite.models.safetensors import Checkpoint
+from erank_lite.models.checkpoint import TOKENIZER, Checkpoint
 from erank_lite.text.tokenizer import family_of
 
-# Vocabularies of this size are told from others by llama.cpp's converter (Granite, SmolLM): no
+# llama.cpp's converter recognizes vocabularies of this size (Granite, SmolLM): no
 # token is put in front, whatever the configuration says.
 _NO_BOS_SIZE = 49152
 
@@ -45,9 +44,9 @@ class Vocabulary:
         try:
             self.pre = family_of(description)
         except ModelError as error:
-            raise ModelError(f"{file} cannot be carried over: {error}") from None
+            raise ModelError(f"`{file}` cannot be converted: {error.message}", error.hint) from None
         _check_added(file, description["added_tokens"], checkpoint.tokenizer_config)
-        self.tokens, self.kinds = _tokens(file, backend, size)
+        self.tokens, self.types = _tokens(file, backend, size)
         self._special = _special(checkpoint.path, size)
         self._bos = checkpoint.config.get("vocab_size") != _NO_BOS_SIZE
         self._prefix_space = checkpoint.tokenizer_config.get("add_prefix_space")
@@ -59,7 +58,7 @@ class Vocabulary:
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre(self.pre)
         writer.add_token_list(self.tokens)
-        writer.add_token_types(self.kinds)
+        writer.add_token_types(self.types)
         self._special.chat_template = self.template
         if writer.arch == "llama":
             if isinstance(self._prefix_space, bool):
@@ -70,13 +69,13 @@ class Vocabulary:
 
 
 def _check_added(file: Path, added: list[dict[str, Any]], config: dict[str, Any]) -> None:
-    """Refuse added tokens that GGUF has no words for, or that two files tell differently."""
+    """Refuse added tokens that GGUF cannot express, or on which two files differ."""
     by_id = {token["id"]: token["content"] for token in added}
     for token in added:
         flags = [f for f in ("single_word", "lstrip", "rstrip") if token[f]]
         if flags:
             raise ModelError(
-                f"{file} cannot be carried over: its added token {token['content']!r} is "
+                f"`{file}` cannot be converted: its added token {token['content']!r} is "
                 f"{flags[0]}, which GGUF cannot say"
             )
     decoder = config.get("added_tokens_decoder") or {}
@@ -86,35 +85,35 @@ def _check_added(file: Path, added: list[dict[str, Any]], config: dict[str, Any]
         content = entry.get("content") if isinstance(entry, dict) else None
         if not str(key).isdecimal() or by_id.get(int(key)) != content:
             raise ModelError(
-                f"{file} and tokenizer_config.json disagree about token {key} ({content!r}): they "
-                "are not of one checkpoint"
+                f"`{file}` and tokenizer_config.json disagree about token {key} ({content!r}): "
+                "they are not of one checkpoint"
             )
 
 
 def _tokens(file: Path, backend: HFTokenizer, size: int) -> tuple[list[str], list[int]]:
-    """Return text and kind (`tokenizer.ggml.token_type`) of each id, padded up to `size`."""
+    """Return text and type (`tokenizer.ggml.token_type`) of each id, padded up to `size`."""
     by_id = {i: text for text, i in backend.get_vocab(with_added_tokens=True).items()}
-    most = max(by_id, default=-1)
-    if most >= size:
+    last = max(by_id, default=-1)
+    if last >= size:
         raise ModelError(
-            f"{file} has tokens up to id {most}, but the model's embedding only {size} rows: they "
-            "are not of one checkpoint"
+            f"`{file}` has tokens up to id {last}, but the model's embedding only {size} rows: "
+            "they are not of one checkpoint"
         )
     added = backend.get_added_tokens_decoder()
-    tokens, kinds = [], []
+    tokens, types = [], []
     for i in range(size):
         tokens.append(by_id.get(i, f"[PAD{i}]"))
         if i not in by_id:
-            kind = gguf.TokenType.UNUSED
+            token_type = gguf.TokenType.UNUSED
         elif i not in added:
-            kind = gguf.TokenType.NORMAL
+            token_type = gguf.TokenType.NORMAL
         # llama.cpp treats as control what looks like it, whatever the checkpoint says.
         elif added[i].special or (tokens[i].startswith("<|") and tokens[i].endswith("|>")):
-            kind = gguf.TokenType.CONTROL
+            token_type = gguf.TokenType.CONTROL
         else:
-            kind = gguf.TokenType.USER_DEFINED
-        kinds.append(int(kind))
-    return tokens, kinds
+            token_type = gguf.TokenType.USER_DEFINED
+        types.append(int(token_type))
+    return tokens, types
 
 
 def _special(path: Path, size: int) -> gguf.SpecialVocab:
@@ -126,7 +125,7 @@ def _special(path: Path, size: int) -> gguf.SpecialVocab:
         special = gguf.SpecialVocab(path, load_merges=True, n_vocab=size)
     # Foreign JSON of any shape; the package checks little and raises whatever comes.
     except Exception as error:
-        raise ModelError(f"{path}: the tokenizer's files cannot be read: {error}") from None
+        raise ModelError(f"the tokenizer's files in `{path}` cannot be read: {error}") from None
     finally:
         logger.setLevel(level)
     return special

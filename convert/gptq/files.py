@@ -13,7 +13,8 @@ from typing import Any
 
 from erank_lite.convert.provenance import hub_name
 from erank_lite.errors import ModelError
-from erank_lite.models.checkpoint import TOKENIZER, CheckpointFolder, read_json
+from erank_lite.models.checkpoint import TOKENIZER, Checkpoint
+from erank_lite.util.files import read_json
 from erank_lite.version import __version__
 
 _COPIED = (
@@ -22,7 +23,7 @@ _COPIED = (
     "merges.txt", "LICENSE", "NOTICE",
 )  # fmt: skip
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
-# What loaders read, or a reader may want to know; all else of `meta` is GPTQModel's housekeeping.
+# What loaders read, or people may want to know; all else of `meta` is GPTQModel's housekeeping.
 _META = (
     "quantizer", "uri", "damp_percent", "damp_auto_increment", "static_groups", "true_sequential",
     "mse", "act_group_aware",
@@ -31,7 +32,7 @@ _META = (
 
 def finish(
     folder: Path,
-    source: CheckpointFolder,
+    source: Checkpoint,
     settings: dict[str, Any],
     dtype: str,
     calibration: dict[str, Any],

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from erank_lite.errors import ModelError
 from erank_lite.machine.hardware import usable_cores
-from erank_lite.util import worker as child
+from erank_lite.util import worker
 
-_TRIAL = 1024  # rows and columns of the matrices that are multiplied to learn the device's pace
+_SIDE = 1024  # rows and columns of the matrices that are multiplied to learn the device's speed
 _WHAT = "GPTQModel"
 
 
@@ -33,8 +33,8 @@ def trial(device: str | None) -> tuple[str, float]:
     Raises:
         ModelError: there is no such device, or torch does not work.
     """
-    found = next(iter(child.run(__name__, {"device": device, "job": None}, _WHAT)))
-    return found["device"], found["rate"]
+    found, rate = worker.call(__name__, {"device": device, "job": None}, _WHAT)
+    return found, rate
 
 
 def quantize(
@@ -65,9 +65,8 @@ def quantize(
     paths = {"source": source, "out": out, "work": work, "samples": samples}
     job: dict[str, Any] = {name: str(path.absolute()) for name, path in paths.items()}
     job |= {"settings": settings, "dtype": dtype}
-    for message in child.run(__name__, {"device": device, "job": job}, _WHAT):
-        if "layer" in message:
-            yield message["layer"]
+    for message in worker.run(__name__, {"device": device, "job": job}, _WHAT):
+        yield message["layer"]
 
 
 def prepare() -> None:
@@ -80,41 +79,41 @@ def prepare() -> None:
 
 
 def _work(
-    send: Callable[[dict[str, Any]], None], device: str | None, job: dict[str, Any] | None
-) -> None:
+    send: worker.Send, device: str | None, job: dict[str, Any] | None
+) -> tuple[str, float] | None:
     prepare()
     try:
         if job is None:
-            _try(send, device)
-        else:
-            _quantize(send, device, **job)
+            return _trial(device)
+        _quantize(send, device, **job)
+        return None
     except ModelError:
         raise
     # Other threads of GPTQModel would keep a child that only fails alive.
     except Exception as error:
-        said = str(error).strip().splitlines() or ["it gave no reason"]
-        raise ModelError(f"GPTQModel fails: {type(error).__name__}: {said[0]}") from error
+        reason = (str(error).strip().splitlines() or ["it gave no reason"])[0]
+        raise ModelError(f"GPTQModel fails: {type(error).__name__}: {reason}") from error
 
 
-def _try(send: Callable[[dict[str, Any]], None], device: str | None) -> None:
+def _trial(device: str | None) -> tuple[str, float]:
     import torch
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError(
-            "this torch finds no CUDA device: leave --device out, or install a torch for CUDA"
+            "this torch finds no CUDA device", "leave --device out, or install a torch for CUDA"
         )
-    a = torch.ones(_TRIAL, _TRIAL, device=device)
+    a = torch.ones(_SIDE, _SIDE, device=device)
     seconds = []
     for _ in range(4):
         start = time.perf_counter()
         (a @ a).sum().item()
         seconds.append(time.perf_counter() - start)
-    send({"device": device, "rate": 2 * _TRIAL**3 / min(seconds)})
+    return device, 2 * _SIDE**3 / min(seconds)
 
 
 def _quantize(
-    send: Callable[[dict[str, Any]], None],
+    send: worker.Send,
     device: str | None,
     source: str,
     out: str,
@@ -149,4 +148,4 @@ def _quantize(
 
 
 if __name__ == "__main__":
-    child.serve(_work)
+    worker.serve(_work)

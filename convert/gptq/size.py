@@ -1,4 +1,4 @@
-"""How large the parts of a GPTQ checkpoint are (format v1), and what making one takes.
+"""How large the parts of a GPTQ checkpoint are (format v1), and what quantizing to one takes.
 
 Of a matrix of r rows and c columns, at b bits in groups of g columns, the format keeps `qweight`
 (b bits each), and, for each group, r `scales` (16 bits) and r `qzeros` (b bits), and the group of
@@ -11,9 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from erank_lite.convert.architectures import Architecture
 from erank_lite.convert.estimate import Estimate
 from erank_lite.errors import InputError, ModelError
+from erank_lite.models.architecture import Architecture
 
 BITS = (4, 8)
 GROUP_SIZES = (32, 64, 128, -1)
@@ -27,7 +27,7 @@ _SQUARES = 4
 _PASSES = 5
 _STARTING = 30.0  # seconds
 _EACH = 0.15  # seconds a matrix, whatever its size
-_EFFICIENCY = 0.5  # of the pace of large square products
+_EFFICIENCY = 0.5  # of the speed of large square products
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,11 @@ class Layout:
     group_size: int
 
     @classmethod
-    def of(cls, architecture: Architecture, layers: int, bits: int, group_size: int) -> Layout:
+    def from_architecture(cls, architecture: Architecture, bits: int, group_size: int) -> Layout:
         """Return the layout of a model.
 
         Args:
             architecture: the model's.
-            layers: how many it has.
             bits: of `BITS`.
             group_size: of `GROUP_SIZES`.
 
@@ -61,18 +60,20 @@ class Layout:
             if any(size % _PACKED for size in shapes[name]):
                 raise ModelError(
                     f"tensor {name} has shape {list(shapes[name])}, but GPTQ packs multiples of "
-                    f"{_PACKED} rows and columns: convert the checkpoint to GGUF instead"
+                    f"{_PACKED} rows and columns",
+                    "convert the checkpoint to GGUF instead",
                 )
         columns = sorted({shapes[n][1] for n in names})
         if group_size > 0 and any(c % group_size for c in columns):
             fit = [g for g in GROUP_SIZES if g < 0 or not any(c % g for c in columns)]
             raise InputError(
-                f"groups of {group_size} do not divide this model's {_listed(columns)} columns: "
-                f"use a group size of {_listed(fit, 'or')} (-1: a row is one group)"
+                f"groups of {group_size} do not divide this model's {_listed(columns)} columns",
+                f"use a group size of {_listed(fit, 'or')} (-1: a row is one group)",
             )
         matrices = tuple((shapes[n][0], shapes[n][1]) for n in names)
         rest = sum(math.prod(s) for n, s in shapes.items() if n not in names)
         embedding = math.prod(shapes["model.embed_tokens.weight"])
+        layers = architecture.config["num_hidden_layers"]
         return cls(matrices, layers, embedding, rest, bits, group_size)
 
     @property
@@ -85,13 +86,13 @@ class Layout:
             total += groups * rows * 2 + groups * rows * self.bits // 8
         return total
 
-    def needs(self, tokens: int, longest: int, rate: float) -> Estimate:
-        """Say what quantizing with calibration text takes.
+    def estimate(self, tokens: int, longest: int, rate: float) -> Estimate:
+        """Return what quantizing with calibration text takes.
 
         Args:
             tokens: of the text, all samples together.
             longest: tokens of the longest sample.
-            rate: of the device, see `quantize_gptq.trial`.
+            rate: of the device, see `erank_lite.convert.gptq.quantize.trial`.
         """
         layer = self.matrices[: len(self.matrices) // self.layers]
         weights = sum(rows * columns for rows, columns in layer)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from erank_lite.convert.imatrix.file import Columns, ImportanceMatrix
 from erank_lite.convert.imatrix.graph import Tensors
 from erank_lite.errors import InputError, ModelError
 from erank_lite.models.gguf import GGUFFile
-from erank_lite.types import Progress
-from erank_lite.util import worker as child
+from erank_lite.util import worker
+from erank_lite.util.reporter import SILENT, Reporter
 
 _ROWS = 512  # tokens that are computed at once
 
@@ -38,7 +38,7 @@ def columns_of(model: GGUFFile) -> Columns:
     layers = [t for t in model.tensors if t.name.startswith("blk.") and len(t.shape) > 1]
     if not layers or any(len(t.shape) > 2 for t in layers):
         what = "is a mixture of experts" if layers else "has no layers"
-        raise ModelError(f"{model.path} {what}: no importance matrix can be made for it here")
+        raise ModelError(f"`{model.path}` {what}: no importance matrix can be made for it")
     return {t.name: t.shape[0] for t in layers}
 
 
@@ -48,7 +48,7 @@ def collect(
     *,
     dataset: str = "token ids",
     threads: int | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    reporter: Reporter = SILENT,
 ) -> ImportanceMatrix:
     """Run the model over samples and return what they did to its weights.
 
@@ -57,16 +57,16 @@ def collect(
 
     Args:
         model: a GGUF file, best in 16 or 32 bits.
-        samples: token ids, such as `calibration.SelfGeneratedCalibration` gives; they are taken once, and pass
+        samples: token ids, such as `SelfGeneratedCalibration` gives; they are taken once, and pass
             through a temporary file.
         dataset: what the text is called in the file; a hash of the token ids is added.
         threads: None means the physical cores that this process may use.
-        progress: called with how many tokens are done, of how many.
+        reporter: gets the tokens that are done.
 
     Raises:
         InputError: there is no sample, or one has no tokens.
-        ModelError: the model cannot be used, computes numbers that are infinite or none, or this
-            version of llama.cpp shows other things than are expected.
+        ModelError: the model cannot be used, computes infinities or values that are not numbers,
+            or this version of llama.cpp shows other things than are expected.
     """
     columns_of(file := GGUFFile.read(model))
     with tempfile.TemporaryDirectory() as work:
@@ -77,10 +77,10 @@ def collect(
             "model": str(model), "samples": str(text), "longest": max(lengths), "out": str(out),
             "threads": threads,
         }  # fmt: skip
-        progress("activations", 0, total)
-        for message in child.run(__name__, arguments):
+        reporter.progress("activations", 0, total, "tokens")
+        for message in worker.run(__name__, arguments):
             done += message["tokens"]
-            progress("activations", done, total)
+            reporter.progress("activations", done, total, "tokens")
         found = ImportanceMatrix.read(out)
     source = file.metadata.get("erank_lite.source") or file.metadata.get("general.name")
     notes = {"source": str(source or model.name), "ids_sha256": digest}
@@ -159,7 +159,7 @@ class _Collector:
         self.sums[name] = values.sum(axis=0)
         if not np.isfinite(self.sums[name]).all():
             raise ModelError(
-                f"the model multiplies {name} by numbers that are infinite or none: the "
+                f"the model multiplies {name} by infinities or values that are not numbers: the "
                 "checkpoint is damaged, or its numbers are too large for 16 bits"
             )
         self.counts[name] += len(values)
@@ -167,7 +167,7 @@ class _Collector:
 
 
 def _work(
-    send: Callable[[dict[str, Any]], None],
+    send: worker.Send,
     model: str,
     samples: str,
     longest: int,
@@ -176,25 +176,31 @@ def _work(
 ) -> None:
     import llama_cpp.llama_cpp as lib
 
-    from erank_lite.engines.llama_cpp.bindings import Model, gpu_devices
-    from erank_lite.engines.llama_cpp.dry_run import tried_plan
-    from erank_lite.machine.hardware import probe
-    from erank_lite.machine.planning import ModelShape, Overrides
+    from erank_lite.engines.llama_cpp.bindings import Model
+    from erank_lite.engines.llama_cpp.dry_run import tried
+    from erank_lite.engines.llama_cpp.options import LlamaCppOptions
+    from erank_lite.engines.llama_cpp.plan import plan
+    from erank_lite.machine.hardware import probe, usable_by_llama
 
     file = GGUFFile.read(Path(model))
     columns = columns_of(file)
-    facts = replace(ModelShape.of(file, 1), context_length=longest)
+    shape = replace(file.shape(), context_length=longest, max_new_tokens=1)
     # Room for the outputs, of which llama.cpp keeps one a token.
-    outputs = _ROWS * facts.vocabulary * 4
-    gpus = tuple(replace(g, free=max(0, g.free - outputs)) for g in gpu_devices())
-    wishes = Overrides(sequences=1, micro_batch=_ROWS, threads=threads)
-    plan = tried_plan(file.path, facts, replace(probe(), gpus=gpus), wishes, None)
-    loaded = Model(file.path, plan.gpu_layers, None, None, repack=False)
+    outputs = _ROWS * shape.vocabulary * 4
+    machine = usable_by_llama(probe())
+    gpus = tuple(replace(g, free=max(0, g.free - outputs)) for g in machine.gpus)
+    machine = replace(machine, gpus=gpus)
+    options = LlamaCppOptions(sequences=1, micro_batch=_ROWS, threads=threads)
+    planned = plan(shape, machine, options)
+    if planned.tight:
+        planned = tried(file.path, shape, machine, planned)
+    assert planned.gpu_layers is not None
+    loaded = Model(file.path, planned.gpu_layers, None, None, repack=False)
     collector = _Collector(columns)
     params = lib.llama_context_default_params()
     params.n_ctx, params.n_batch, params.n_ubatch = longest, _ROWS, _ROWS
     params.n_seq_max, params.no_perf = 1, True
-    params.n_threads = params.n_threads_batch = plan.threads
+    params.n_threads = params.n_threads_batch = planned.threads
     params.cb_eval = lib.ggml_backend_sched_eval_callback(collector)
     context = lib.llama_init_from_model(loaded.pointer, params)
     if not context:
@@ -225,4 +231,4 @@ def _work(
 
 
 if __name__ == "__main__":
-    child.serve(_work)
+    worker.serve(_work)

@@ -1,14 +1,12 @@
 """Importance matrices in llama.cpp's files: how much each column of a weight matters.
 
 What is kept of a weight is the sum of the squares of what it was multiplied by, column by column,
-over all tokens of a text. Formats: llama.cpp's `tools/imatrix/imatrix.cpp` (`save_imatrix`, a GGUF
-file, and `save_imatrix_legacy`, the `.dat` of before), read by `common/imatrix-loader.cpp`.
+over all tokens of a text. Format: llama.cpp's `tools/imatrix/imatrix.cpp` (`save_imatrix`, a GGUF
+file).
 """
 
 from __future__ import annotations
 
-import os
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +17,11 @@ import numpy.typing as npt
 
 from erank_lite.errors import ModelError
 from erank_lite.models.gguf import GGUFFile
+from erank_lite.util.files import atomic
 from erank_lite.version import __version__
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _KEYS = ("imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size")
-_LONGEST_NAME = 512  # bytes; more is no name, but another format
 
 Columns = Mapping[str, int]
 """Of each weight that llama.cpp quantizes with a matrix, by its name in GGUF: numbers in a row."""
@@ -35,7 +33,7 @@ class ImportanceMatrix:
 
     Attributes:
         sums: of squared activations, by the weight's name in GGUF: [columns].
-        counts: tokens that were summed, by the same names; a `.dat` file tells chunks.
+        counts: tokens that were summed, by the same names.
         datasets: what the text is called.
         chunks: pieces of text; 0 where the file does not say.
         chunk_size: tokens of a piece, in the mean; 0 where the file does not say.
@@ -78,18 +76,17 @@ class ImportanceMatrix:
                 )
             if not np.isfinite(sums).all() or (sums < 0).any() or self.counts[name] < 0:
                 raise ModelError(
-                    f"the importance matrix is damaged: its numbers for {name} are no sums of "
+                    f"the importance matrix is damaged: its numbers for {name} are not sums of "
                     "squares"
                 )
 
     def write(self, path: Path) -> None:
-        """Write it to the GGUF file `path`, beside its place first, as llama-imatrix does.
+        """Write it to the GGUF file `path`, as llama-imatrix does.
 
         Raises:
             OSError: it cannot be written.
         """
-        partial = path.with_name(f"{path.name}.partial")
-        try:
+        with atomic(path) as partial:
             writer = _Writer(partial, "")
             writer.add_type("imatrix")
             writer.add_array(_KEYS[0], list(self.datasets))
@@ -105,25 +102,27 @@ class ImportanceMatrix:
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
             writer.close()
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, path: Path) -> ImportanceMatrix:
-        """Read a matrix that this package or llama-imatrix wrote, in either of its formats.
+        """Read a matrix that this package or llama-imatrix wrote.
 
         Raises:
-            ModelError: there is no such file, it is none, or it is damaged.
+            ModelError: there is no such file, it is not a matrix, or it is damaged.
         """
         try:
             with path.open("rb") as file:
                 magic = file.read(4)
-            return _read_gguf(path) if magic == b"GGUF" else _read_legacy(path)
         except OSError as error:
             raise ModelError(
-                f"the importance matrix {path} cannot be read: {error.strerror}"
+                f"the importance matrix `{path}` cannot be read: {error.strerror}"
             ) from None
+        if magic != b"GGUF":
+            raise ModelError(
+                f"`{path}` is not an importance matrix in GGUF",
+                "write an old .dat file again by a current llama-imatrix, as GGUF",
+            )
+        return _read(path)
 
 
 class _Writer(gguf.GGUFWriter):
@@ -131,27 +130,27 @@ class _Writer(gguf.GGUFWriter):
         """Leave it out: a matrix has none."""
 
 
-def _read_gguf(path: Path) -> ImportanceMatrix:
+def _read(path: Path) -> ImportanceMatrix:
     header = GGUFFile.read(path)
     metadata = header.metadata
     datasets, chunks, chunk_size = map(metadata.get, _KEYS)
     if not isinstance(datasets, list) or type(chunks) is not int or type(chunk_size) is not int:
         model = "general.architecture" in metadata
         what = f"a model ({header.architecture})" if model else "another kind of GGUF file"
-        raise ModelError(f"{path} is no importance matrix, but {what}")
+        raise ModelError(f"`{path}` is not an importance matrix, but {what}")
     try:
         tensors = {t.name: np.array(t.data) for t in gguf.GGUFReader(path).tensors}
     # The package checks little and raises whatever comes of it.
     except Exception as error:
-        raise ModelError(f"the importance matrix {path} is damaged: {error}") from None
+        raise ModelError(f"the importance matrix `{path}` is damaged: {error}") from None
     sums, counts = {}, {}
     for name in (n.removesuffix(_SUMS) for n in tensors if n.endswith(_SUMS)):
         values, count = tensors[f"{name}{_SUMS}"], tensors.get(f"{name}{_COUNTS}")
         if count is None or {values.dtype, count.dtype} != {np.dtype(np.float32)}:
-            raise ModelError(f"the importance matrix {path} is damaged: {name} has no counts")
+            raise ModelError(f"the importance matrix `{path}` is damaged: {name} has no counts")
         if count.size != 1:
             raise ModelError(
-                f"the importance matrix {path} is of a mixture of experts, which is not converted"
+                f"the importance matrix `{path}` is of a mixture of experts, which is not supported"
             )
         sums[name], counts[name] = values.ravel(), _whole(path, name, float(count.ravel()[0]))
     notes = {
@@ -164,35 +163,5 @@ def _read_gguf(path: Path) -> ImportanceMatrix:
 
 def _whole(path: Path, name: str, count: float) -> int:
     if not 0 <= count < 2**63:
-        raise ModelError(f"the importance matrix {path} is damaged: {name} was counted {count}")
+        raise ModelError(f"the importance matrix `{path}` is damaged: {name} was counted {count}")
     return round(count)
-
-
-def _read_legacy(path: Path) -> ImportanceMatrix:
-    data = path.read_bytes()
-    at = 0
-
-    def take(size: int) -> bytes:
-        nonlocal at
-        if size < 0 or at + size > len(data):
-            raise ModelError(f"{path} is no importance matrix, or it is cut short")
-        at += size
-        return data[at - size : at]
-
-    def number() -> int:
-        return int(struct.unpack("<i", take(4))[0])
-
-    sums, counts = {}, {}
-    for _ in range(number()):
-        length = number()
-        if not 0 < length <= _LONGEST_NAME:
-            raise ModelError(f"{path} is no importance matrix")
-        name = take(length).decode("utf-8", "replace")
-        counts[name] = number()
-        sums[name] = np.frombuffer(take(4 * number()), "<f4").astype(np.float32)
-    if not sums:
-        raise ModelError(f"{path} is no importance matrix: it has no entries")
-    chunks, datasets = 0, [""]
-    if at < len(data):  # the first files ended here
-        chunks, datasets = number(), [take(number()).decode("utf-8", "replace")]
-    return ImportanceMatrix(sums, counts, tuple(filter(None, datasets)), chunks, 0)

@@ -7,12 +7,11 @@ up in one whose sources are known, so that no version's layout of the structure 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from erank_lite import ggml
 from erank_lite.errors import ModelError
 
 
@@ -25,25 +24,20 @@ class Tensors:
         Raises:
             ModelError: tensors are kept in another way than is known.
         """
-        from llama_cpp._ggml import libggml
-
-        def function(name: str, result: Any, *arguments: Any) -> Any:
-            found = getattr(libggml, name)
-            found.restype, found.argtypes = result, arguments
-            return found
-
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
-        self._operation = function("ggml_op_desc", ctypes.c_char_p, pointer)
-        self._name = function("ggml_get_name", ctypes.c_char_p, pointer)
-        self._elements = function("ggml_nelements", ctypes.c_int64, pointer)
-        self._rows = function("ggml_nrows", ctypes.c_int64, pointer)
-        self._bytes = function("ggml_nbytes", size, pointer)
-        self._contiguous = function("ggml_is_contiguous", ctypes.c_bool, pointer)
-        self._get = function("ggml_backend_tensor_get", None, pointer, pointer, size, size)
-        self._sources = self._find_sources(function)
+        self._operation = ggml.function("ggml_op_desc", ctypes.c_char_p, pointer)
+        self._name = ggml.function("ggml_get_name", ctypes.c_char_p, pointer)
+        self._elements = ggml.function("ggml_nelements", ctypes.c_int64, pointer)
+        self._rows = ggml.function("ggml_nrows", ctypes.c_int64, pointer)
+        self._bytes = ggml.function("ggml_nbytes", size, pointer)
+        self._contiguous = ggml.function("ggml_is_contiguous", ctypes.c_bool, pointer)
+        self._get = ggml.function("ggml_backend_tensor_get", None, pointer, pointer, size, size)
+        self._sources = self._find_sources()
 
     @staticmethod
-    def _find_sources(function: Callable[..., Any]) -> int:
+    def _find_sources() -> int:
+        """Return the bytes from a tensor's address to where it keeps those of its sources."""
+
         class Params(ctypes.Structure):  # ggml_init_params
             _fields_ = (
                 ("mem_size", ctypes.c_size_t),
@@ -51,26 +45,29 @@ class Tensors:
                 ("no_alloc", ctypes.c_bool),
             )
 
-        pointer, overhead = ctypes.c_void_p, function("ggml_tensor_overhead", ctypes.c_size_t)()
-        new = function(
+        pointer, overhead = (
+            ctypes.c_void_p,
+            ggml.function("ggml_tensor_overhead", ctypes.c_size_t)(),
+        )
+        new = ggml.function(
             "ggml_new_tensor_2d", pointer, pointer, ctypes.c_int, ctypes.c_int64, ctypes.c_int64
         )
-        multiply = function("ggml_mul_mat", pointer, pointer, pointer, pointer)
-        context = function("ggml_init", pointer, Params)(Params(16 * overhead, None, True))
+        multiply = ggml.function("ggml_mul_mat", pointer, pointer, pointer, pointer)
+        context = ggml.function("ggml_init", pointer, Params)(Params(16 * overhead, None, True))
         a, b = new(context, 0, 3, 5), new(context, 0, 3, 7)  # F32
         product = multiply(context, a, b)
         multiply(context, a, b)  # so that what is read behind `product` is ours too
         content = ctypes.string_at(product, overhead)
         step = ctypes.sizeof(pointer)
         words = [int.from_bytes(content[i : i + step], "little") for i in range(0, overhead, step)]
-        places = [i * step for i in range(len(words) - 1) if words[i : i + 2] == [a, b]]
-        function("ggml_free", None, pointer)(context)
-        if len(places) != 1:
+        offsets = [i * step for i in range(len(words) - 1) if words[i : i + 2] == [a, b]]
+        ggml.function("ggml_free", None, pointer)(context)
+        if len(offsets) != 1:
             raise ModelError(
                 "this build of llama.cpp keeps its tensors in another way than is known, so that "
                 "its activations cannot be read: no importance matrix can be made with it"
             )
-        return places[0]
+        return offsets[0]
 
     def operation(self, tensor: int) -> str:
         """Return what computes a tensor, such as "MUL_MAT"."""
@@ -78,8 +75,8 @@ class Tensors:
 
     def source(self, tensor: int, index: int) -> int | None:
         """Return the address of what `tensor` was computed from."""
-        place = tensor + self._sources + index * ctypes.sizeof(ctypes.c_void_p)
-        return ctypes.c_void_p.from_address(place).value
+        address = tensor + self._sources + index * ctypes.sizeof(ctypes.c_void_p)
+        return ctypes.c_void_p.from_address(address).value
 
     def name(self, tensor: int) -> str:
         """Return the name, without what the scheduler adds to copies: `CUDA0#NAME#0`."""
