@@ -1,22 +1,73 @@
-"""The command line: one module per command."""
+"""The command line: one module for each command, with its options."""
 
 from __future__ import annotations
 
 import io
 import logging
 import sys
-from typing import NoReturn
+from typing import Annotated, Any, NoReturn
 
-from erank_lite.cli.terminal import printable
+import typer
+
+from erank_lite.cli.lazy import LazyGroup
+from erank_lite.cli.output import printable, silence_output
+from erank_lite.errors import ErankLiteError
+from erank_lite.version import __version__
+
+COMMANDS = {
+    "rerank": "Rank documents for a query, best first.",
+    "demo": "Rerank bundled documents with the bundled model; nothing is downloaded.",
+    "doctor": "Show what this machine has, which ERank models run on it and how, and what to fix.",
+    "plan": "Show which engine would run a model here, as which type, in how much memory, and why.",
+    "inspect": "Show what a GGUF file holds, and whether it looks like an ERank model.",
+    "convert": "Convert a checkpoint to a file that runs here.",
+    "cache": "List or remove the downloads and conversions that are kept.",
+    "eval": "Rerank judged collections and measure the order: nDCG@10, MRR, MAP, recall, p-MRR.",
+    "compare": "Measure how types, engines or models differ from a reference, in scores and order.",
+    "benchmark": "Measure quality, fidelity and speed of a model's types, and write the report.",
+    "report": "Make a page, plots and tables of what eval, compare and benchmark measured.",
+}
+
+app = typer.Typer(
+    cls=LazyGroup,
+    help="Rerank documents with ERank reasoning rerankers on the machine at hand.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+# typer carries its own copy of click or imports it, by version: its base of usage errors is found
+# through one that it exports.
+_UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def _listed() -> None:
+    """Stand for a command in the list of them; `LazyGroup` brings the command itself."""
+
+
+for _name, _help in COMMANDS.items():
+    app.command(_name, help=_help)(_listed)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"erank-lite {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
-    """Run the command line; the entry point of `erank-lite`. See `EXIT_CODES` in `cli/app.py`."""
-    import erank_lite.cli.benchmarks  # noqa: F401  (adds its commands to app)
-    from erank_lite.cli.app import UsageError, app, silence_output
-    from erank_lite.errors import ErankLiteError
-
-    logging.basicConfig(format="erank-lite: %(message)s", level=logging.WARNING)
+    """Run the command line; the entry point of `erank-lite`. See `output.EXIT_CODES`."""
+    logging.addLevelName(logging.WARNING, "warning")
+    logging.addLevelName(logging.ERROR, "error")
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names from foreign files may hold what the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -25,13 +76,14 @@ def main() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except ErankLiteError as error:
-        _stop(1, str(error))
+        _stop(1, error.message, error.hint)
     except KeyboardInterrupt:
         sys.exit(130)
-    except UsageError as error:
-        message = error.format_message()
+    except _UsageError as error:
+        message = error.format_message().rstrip(".")
         if message:
-            _stop(2, f"{message} (erank-lite --help lists the options)")
+            command = error.ctx.command_path if error.ctx else "erank-lite"
+            _stop(2, message[0].lower() + message[1:], f"{command} --help lists the options")
         error.show()  # no command at all: the help
         sys.exit(2)
     except OSError as error:
@@ -40,7 +92,9 @@ def main() -> None:
     sys.exit(code)
 
 
-def _stop(code: int, message: str) -> NoReturn:
+def _stop(code: int, message: str, hint: str | None = None) -> NoReturn:
     # A name in the message may hold line breaks, or codes that steer the terminal.
-    print(f"erank-lite: {printable(message)}", file=sys.stderr)
+    typer.echo(f"error: {printable(message)}", err=True)
+    if hint is not None:
+        typer.echo(f"hint: {printable(hint)}", err=True)
     sys.exit(code)

@@ -1,37 +1,50 @@
-"""`erank-lite cache`: what is kept of downloads and conversions."""
+"""`erank-lite cache`: the downloads and conversions that are kept."""
 
 from __future__ import annotations
 
 import json
+from typing import Annotated
 
 import typer
 
-from erank_lite.cli.terminal import printable
-from erank_lite.models.prepare import cache_folder, cached, clear
+from erank_lite.cli.output import printable, say
+from erank_lite.util.units import file_size
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
-def show(as_json: bool) -> None:
+@app.command("list", help="List what is kept.")
+def show(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
     """Print what the cache holds."""
-    entries = cached()
+    from erank_lite.models.cache import cache_folder, list_cache
+
+    entries = list_cache()
     if as_json:
         for entry in entries:
             typer.echo(json.dumps({**vars(entry), "path": str(entry.path)}, ensure_ascii=False))
         return
-    width = max((len(entry.name) for entry in entries), default=0)
-    what = max((len(entry.what) for entry in entries), default=0)
+    name_width = max((len(entry.name) for entry in entries), default=0)
+    what_width = max((len(entry.what) for entry in entries), default=0)
     for entry in entries:
-        line = (
-            f"{entry.name:{width}}  {entry.what:{what}}  {entry.size / 1e9:7.2f} GB  {entry.path}"
-        )
-        typer.echo(printable(line))
-    total = sum(entry.size for entry in entries)
-    typer.echo(f"{total / 1e9:.2f} GB in {cache_folder()}", err=True)
+        head = f"{entry.name:{name_width}}  {entry.what:{what_width}}"
+        typer.echo(printable(f"{head}  {file_size(entry.size):>8}  {entry.path}"))
+    say(f"{file_size(sum(entry.size for entry in entries))} in {cache_folder()}")
 
 
-def remove(name: str | None) -> None:
+@app.command("clear", help="Remove what is kept; it is downloaded or made again when needed.")
+def remove(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="One model, as the list names it.", show_default="all"),
+    ] = None,
+) -> None:
     """Remove what the cache holds of `name`, or all of it.
 
     Raises:
         ErankLiteError: it holds nothing of that name, or it cannot be removed.
     """
-    typer.echo(f"{clear(name) / 1e9:.2f} GB removed from {cache_folder()}", err=True)
+    from erank_lite.models.cache import cache_folder, clear_cache
+
+    say(f"{file_size(clear_cache(name))} removed from {cache_folder()}")

@@ -2,78 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from erank_lite.benchmarks.fidelity.compare import compare, table
-from erank_lite.benchmarks.quality.datasets import open_collections
-from erank_lite.benchmarks.quality.evaluate import FirstStage
-from erank_lite.benchmarks.record import RECORDS, command_line
-from erank_lite.benchmarks.runner import Job, Settings
-from erank_lite.benchmarks.spec import ModelSpec
-from erank_lite.cli.eval import check, displays, say
-from erank_lite.cli.terminal import Terminal, printable
+from erank_lite.cli import options
+from erank_lite.cli.output import EXIT_CODES, print_table, printable, say
+
+app = typer.Typer(add_completion=False)
 
 
-def run(
-    reference: str,
-    others: Sequence[str],
-    collections: Sequence[str],
-    out: Path,
-    settings: Settings,
-    first_stage: FirstStage,
-    queries: int | None,
-    floor: bool,
-    **options: Any,
+@app.command(epilog=EXIT_CODES)
+def compare(
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="REFERENCE",
+            help="What the others are compared with, mostly the checkpoint in BF16. "
+            + options.MODEL,
+            show_default=False,
+        ),
+    ],
+    others: Annotated[
+        list[str],
+        typer.Argument(metavar="OTHER...", help="As the reference.", show_default=False),
+    ],
+    collection: Annotated[
+        list[str], typer.Option(metavar="COLLECTION", help=options.COLLECTION, show_default=False)
+    ],
+    out: options.Out = options.RESULTS,
+    first_stage: options.FirstStage = None,
+    depth: options.Depth = options.DEPTH,
+    queries: options.Queries = None,
+    instruction: options.Instruction = None,
+    thinking: options.Thinking = "full",
+    truncate_length: options.Truncation = options.TRUNCATION,
+    strict: options.Strict = False,
+    floor: Annotated[
+        bool,
+        typer.Option(
+            "--floor/--no-floor",
+            help="Compare the reference with itself in another batch shape too.",
+        ),
+    ] = True,
+    option: options.EngineOption = None,
 ) -> None:
     """Compare, and print a table for each collection.
 
     Raises:
         ErankLiteError: something that was given cannot be used, or a model cannot go on.
     """
-    check(settings, out)
-    base = ModelSpec.parse(reference, **options)
-    specs = [ModelSpec.parse(other, **options) for other in others]
-    with displays() as progress:
+    from erank_lite.benchmarks.fidelity import compare as fidelity
+    from erank_lite.benchmarks.quality.datasets import open_collections
+    from erank_lite.benchmarks.quality.evaluate import FirstStage
+    from erank_lite.benchmarks.record import RECORDS, command_line
+    from erank_lite.benchmarks.runner import Job, Settings
+    from erank_lite.benchmarks.spec import ModelSpec
+    from erank_lite.cli.progress import TerminalReporter
+
+    settings = options.prepared(Settings(instruction, thinking, truncate_length), out)
+    given = options.engine_options(option, strict=strict or None)
+    base, *specs = (ModelSpec.parse(text, **given) for text in (reference, *others))
+    with TerminalReporter() as reporter:
         for spec in (base, *specs):
-            spec.bring(progress(spec.label))  # a name that is wrong is told before hours of work
-    for collection in [c for name in collections for c in open_collections(name)]:
-        part = collection if queries is None else collection.first(queries)
-        candidates, _ = first_stage.of(part, out, say)
-        job = Job.of(part, candidates, settings)
-        with displays() as progress:
-            found = compare(
-                base,
-                specs,
-                job,
-                out,
-                command=command_line(),
-                floor=floor,
-                say=say,
-                progress=progress,
-            )
-        _show(found)
+            spec.resolve(reporter)  # a name that is wrong is reported before hours of work
+        for judged in [c for name in collection for c in open_collections(name)]:
+            part = judged if queries is None else judged.first(queries)
+            candidates, _ = FirstStage(depth, first_stage).retrieve(part, out, reporter)
+            found = fidelity.compare(
+                base, specs, Job.from_candidates(part, candidates, settings), out,
+                command=command_line(), floor=floor, reporter=reporter,
+            )  # fmt: skip
+            _show(found)
+            print_table(*fidelity.table(found))
     say(f"the records are in {out / RECORDS}")
 
 
 def _show(found: dict[str, Any]) -> None:
     reference = found["reference"]
-    typer.echo(
-        printable(
-            f"{found['collection']}: {found['queries']} queries, {found['documents']} documents; "
-            f"reference {reference['name']} ({reference['ran']}), "
-            f"nDCG@10 {reference['nDCG@10']:.4f}"
-        )
-    )
-    head, rows = table(found)
-    shown = Table(box=None, pad_edge=False)
-    shown.add_column(head[0], overflow="fold", min_width=12)
-    for name in head[1:]:
-        shown.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        shown.add_row(*map(printable, row))
-    Terminal().print(shown)
+    title = f"{found['collection']}: {found['queries']} queries, {found['documents']} documents; "
+    title += f"reference {reference['name']} ({reference['ran']}), "
+    typer.echo(printable(f"{title}nDCG@10 {reference['nDCG@10']:.4f}"))

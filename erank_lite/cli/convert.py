@@ -4,122 +4,143 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
-from erank_lite.cli.terminal import printable
-from erank_lite.convert.estimate import Estimate, amount
-from erank_lite.models.prepare import BUNDLED_MODEL, checkpoint_folder
-from erank_lite.types import Progress as Report
+from erank_lite.cli.output import EXIT_CODES, say
+from erank_lite.util.units import file_size
+
+if TYPE_CHECKING:
+    from erank_lite.util.reporter import Reporter
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+_Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SRC",
+        help="Checkpoint folder, or a name on the Hugging Face hub.",
+        show_default=False,
+    ),
+]
 
 
-def run(
-    source: str, out: Path, kind: str, imatrix: str | None, force: bool, threads: int | None
+@app.command(epilog=EXIT_CODES, help="Convert a checkpoint to a GGUF file for llama.cpp.")
+def gguf(
+    source: _Source,
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The .gguf file to make.", show_default=False)
+    ],
+    quant_type: Annotated[
+        str,
+        typer.Option(
+            "--type",
+            help="F32, F16, BF16, Q8_0, or one of llama.cpp's smaller types such as Q6_K, Q5_K_M, "
+            "Q4_K_M, IQ4_XS, Q3_K_M, Q2_K; IQ3_XS, Q2_K_S, IQ2_M and smaller need --imatrix.",
+        ),
+    ] = "Q4_K_M",
+    imatrix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|FILE",
+            help="Quantize by an importance matrix, how much each weight matters: auto measures it "
+            "while the model reads ERank's prompts with its own reasoning (both are kept for the "
+            "next type); FILE is what this or llama-imatrix wrote.",
+            show_default="all weights alike",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=1024, metavar="N", help="CPU threads.", show_default="physical cores"
+        ),
+    ] = None,
 ) -> None:
-    """Convert `source` to the GGUF file `out`; `imatrix` is a file's name, or auto.
+    """Write the GGUF file `out`.
 
     Raises:
         ErankLiteError: it cannot be done.
     """
-    from erank_lite.convert.gguf.convert import check_type, convert_gguf
+    from erank_lite.convert.gguf.convert import convert_gguf
+    from erank_lite.load import engine_for_calibration
+    from erank_lite.models.ref import check_type
 
-    check_type(kind)
-    with _conversion(source) as (folder, progress):
+    check_type(quant_type)
+    with _conversion(source) as (folder, reporter):
         convert_gguf(
-            folder, out, kind, force=force, threads=threads, check_perplexity=source != BUNDLED_MODEL,
-            imatrix=imatrix, announce=_announce("file"), calibrating=_calibrating,
-            progress=progress,
+            folder, out, quant_type, force=force, threads=threads, imatrix=imatrix,
+            open_engine=engine_for_calibration, reporter=reporter,
         )  # fmt: skip
-    typer.echo(f"{printable(str(out))}  {amount(out.stat().st_size)}", err=True)
+    say(f"{out}  {file_size(out.stat().st_size)}")
 
 
-def run_gptq(source: str, out: Path, force: bool, **options: Any) -> None:
-    """Quantize `source` to the folder `out`; `options` are `convert_gptq`'s.
+@app.command(
+    epilog=EXIT_CODES,
+    help="Quantize a checkpoint to a GPTQ checkpoint, for GPUs and vLLM (needs the gptq extra).",
+)
+def gptq(
+    source: _Source,
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)
+    ],
+    bits: Annotated[int, typer.Option(help="Bits of a weight: 4 or 8.")] = 4,
+    group_size: Annotated[
+        int, typer.Option(help="Columns that share a scale: 32, 64, 128, or -1 for a whole row.")
+    ] = 128,
+    desc_act: Annotated[
+        bool,
+        typer.Option(
+            "--desc-act",
+            help="Quantize columns by falling activation: a little more exact, slower to run.",
+        ),
+    ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSONL file of instruction, query and document, on which the model's own "
+            "reasoning is the calibration text.",
+            show_default="a bundled set",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda.", show_default="cuda where torch has it")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUT if it is a GPTQ checkpoint.")
+    ] = False,
+) -> None:
+    """Write the GPTQ checkpoint `out`, a folder.
 
     Raises:
         ErankLiteError: it cannot be done.
     """
     from erank_lite.convert.gptq.convert import convert_gptq
+    from erank_lite.load import engine_for_calibration
 
-    with _conversion(source) as (folder, progress):
+    with _conversion(source) as (folder, reporter):
         convert_gptq(
-            folder, out, force=force, announce=_announce("result"), calibrating=_calibrating,
-            progress=progress, **options,
+            folder, out, force=force, bits=bits, group_size=group_size, desc_act=desc_act,
+            calibration=calibration, device=device, open_engine=engine_for_calibration,
+            reporter=reporter,
         )  # fmt: skip
-    size = sum(file.stat().st_size for file in out.iterdir())
-    typer.echo(f"{printable(str(out))}  {amount(size)}", err=True)
+    say(f"{out}  {file_size(sum(file.stat().st_size for file in out.iterdir()))}")
 
 
 @contextlib.contextmanager
-def _conversion(source: str) -> Iterator[tuple[Path, Report]]:
+def _conversion(source: str) -> Iterator[tuple[Path, Reporter]]:
     """Yield the folder of the checkpoint `source`, and what shows the progress."""
+    from erank_lite.cli.progress import TerminalReporter
+    from erank_lite.models.prepare import checkpoint_folder
+    from erank_lite.models.ref import ModelRef
+
     # Ended from outside, it tidies up as when it is interrupted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with shown_progress() as progress:
-            yield checkpoint_folder(source, progress), progress
+        with TerminalReporter() as reporter:
+            yield checkpoint_folder(ModelRef.parse(source), reporter), reporter
     except KeyboardInterrupt:
-        typer.echo(
-            "interrupted: no file was made; calibration text that the model wrote is kept", err=True
-        )
+        say("interrupted: no file was made; calibration text that the model wrote is kept")
         raise
-
-
-def _announce(what: str) -> Callable[[Estimate], None]:
-    def say(needs: Estimate) -> None:
-        typer.echo(
-            f"the {what} will have {amount(needs.size)}; on the way it takes {amount(needs.disk)} "
-            f"of disk, {amount(needs.memory)} of memory and about {_time(needs.seconds)}",
-            err=True,
-        )
-
-    return say
-
-
-def _calibrating(seconds: float) -> None:
-    typer.echo(
-        f"the model writes its calibration text first: about {_time(seconds)}; it is kept", err=True
-    )
-
-
-@contextlib.contextmanager
-def shown_progress() -> Iterator[Report]:
-    """Yield a function that shows on a terminal how far each stage is, by bytes."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    stages: dict[str, TaskID] = {}
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in stages:
-                stages[stage] = progress.add_task(stage, total=total)
-            progress.update(stages[stage], completed=done, total=total)
-
-        yield show
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, seconds):.0f} s"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,4 +1,4 @@
-"""`erank-lite demo`: five queries over documents that come along, by the model that does."""
+"""`erank-lite demo`: five queries over bundled documents, by the bundled model."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.text import Text
 
-from erank_lite.cli.convert import shown_progress
-from erank_lite.cli.rerank import document_progress
-from erank_lite.cli.terminal import Terminal, printable
-from erank_lite.models.prepare import BUNDLED_MODEL, model_file
-from erank_lite.reranker import Reranker, sort_results
+from erank_lite.cli.output import EXIT_CODES, Terminal, printable
 
+app = typer.Typer(add_completion=False)
 _SHOWN = 4
 _INDENT = 9  # what stands before a document: its mark and its rank score
-_BEFORE = f"""\
-{BUNDLED_MODEL} reads each document with the query, says how many of the query's terms it
+_BEFORE = """\
+{model} reads each document with the query, says how many of the query's terms it
 found, and scores it from 0 to 10. The number is score × Pr(score), which makes the
-order; {{mark}} marks what was written to answer the query. A model this small is often
+order; {mark} marks what was written to answer the query. A model this small is often
 wrong, in the order and in what it says.
 """
 _NEXT = """\
@@ -43,32 +41,39 @@ def queries() -> list[dict[str, Any]]:
     return found
 
 
-def run() -> None:
+@app.command(epilog=EXIT_CODES)
+def demo() -> None:
     """Rerank the demo's documents and print the best of each query.
 
     Raises:
         ModelError: the model cannot be converted or loaded.
     """
+    from erank_lite.cli.progress import TerminalReporter
+    from erank_lite.models.checkpoint import BUNDLED_MODEL
+    from erank_lite.models.prepare import gguf_file
+    from erank_lite.models.ref import ModelRef
+    from erank_lite.reranker import Reranker, sort_results
+
     # Ended from outside, a conversion tidies up as when it is interrupted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Terminal(highlight=False)
     mark = "✓" if console.encoding.lower().startswith("utf") else "*"
-    console.print(_BEFORE.format(mark=mark), soft_wrap=True)
+    console.print(_BEFORE.format(model=BUNDLED_MODEL, mark=mark), soft_wrap=True)
     begun = time.monotonic()
-    with shown_progress() as progress:
-        path = model_file(BUNDLED_MODEL, progress)
-    ready = time.monotonic()
-    count = 0
-    with Reranker(path) as reranker:
-        for query in queries():
-            documents = query["documents"]
-            with document_progress(reranker.engine) as bar:
-                results = sort_results(
-                    list(bar.track(reranker.iter_rerank(query["query"], documents),
-                                   total=len(documents)))
-                )  # fmt: skip
-            count += len(results)
-            _print(console, query["query"], results, mark)
+    with TerminalReporter() as reporter:
+        path = gguf_file(ModelRef.parse(BUNDLED_MODEL), reporter=reporter)
+        ready = time.monotonic()
+        count = 0
+        with Reranker(path) as reranker:
+            reporter.tokens = lambda: reranker.engine.tokens_generated
+            for query in queries():
+                documents, results = query["documents"], []
+                reporter.progress("documents", 0, len(documents), "documents")
+                for result in reranker.iter_rerank(query["query"], documents):
+                    results.append(result)
+                    reporter.progress("documents", len(results), len(documents), "documents")
+                count += len(results)
+                _print(console, query["query"], sort_results(results), mark)
     took = time.monotonic() - ready
     console.print(
         f"{BUNDLED_MODEL}: made ready in {ready - begun:.1f} s; "
@@ -84,7 +89,8 @@ def _print(console: Terminal, query: str, results: list[dict[str, Any]], mark: s
     console.print(Text(query, style="bold") + f"  ({len(results)} documents)", soft_wrap=True)
     for result in results[:_SHOWN]:
         head = f" {mark if result['answers'] else ' '} {_number(result):>5}"
-        for text, style in ((result["content"], ""), (_said(result), "dim")):
+        said = printable(result["failure"] or result["reasoning"])
+        for text, style in ((result["content"], ""), (said, "dim")):
             lines = textwrap.wrap(text, width - _INDENT) or [""]
             for line in lines:
                 console.print(Text(f"{head:{_INDENT}}{line}", style=style), soft_wrap=True)
@@ -95,7 +101,3 @@ def _print(console: Terminal, query: str, results: list[dict[str, Any]], mark: s
 
 def _number(result: dict[str, Any]) -> str:
     return "-" if result["rank_score"] is None else f"{result['rank_score']:.2f}"
-
-
-def _said(result: dict[str, Any]) -> str:
-    return printable(result["failure"] or result["reasoning"])

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
-import subprocess
-import sys
+import traceback
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from erank_lite.cli.terminal import printable
-from erank_lite.engines.choosing import Choice, choose
-from erank_lite.load import PUBLISHER, offer, this_machine
-from erank_lite.machine.hardware import Hardware
-from erank_lite.machine.planning import PUBLISHED, gib
+from erank_lite.cli.options import AsJson
+from erank_lite.cli.output import Terminal, print_table, printable
+from erank_lite.util import worker
+from erank_lite.util.units import gib
 
+if TYPE_CHECKING:
+    from erank_lite.machine.hardware import Hardware
+    from erank_lite.machine.plan import Plan
+
+app = typer.Typer(add_completion=False)
 _REBUILD = 'CMAKE_ARGS="-DGGML_{}=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
 # What each package does when it is really loaded; a package that is installed may still fail here.
 _DEEP = {
@@ -35,50 +39,76 @@ _DEEP = {
     ),
 }
 _DEEP_TIMEOUT = 180
+_PLAN = (
+    "model", "engine", "type", "fits", "GPU layers", "documents", "GPU memory", "memory",
+)  # fmt: skip
 
 
-def run(as_json: bool, deep: bool) -> None:
+@app.command()
+def doctor(
+    as_json: AsJson = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Load each package too, in a process of its own.")
+    ] = False,
+) -> None:
     """Print the machine's facts, a plan for each ERank model, and what to do about them."""
-    machine = this_machine()
-    choices = {name: choose(offer(f"{PUBLISHER}{name}"), machine) for name in PUBLISHED}
-    advice = list(_advice(machine, choices))
+    from erank_lite.engines.choose import plan
+    from erank_lite.machine.hardware import probe
+    from erank_lite.machine.shapes import PUBLISHED
+    from erank_lite.models.inspect import PUBLISHER, inspect
+    from erank_lite.models.ref import ModelRef
+
+    machine = probe()
+    refs = {name: ModelRef.parse(f"{PUBLISHER}{name}") for name in PUBLISHED}
+    plans = {name: plan(inspect(ref), machine) for name, ref in refs.items()}
+    advice = list(_advice(machine, plans))
     loaded = {name: _loaded(code) for name, code in _DEEP.items()} if deep else {}
     if as_json:
         facts: dict[str, Any] = {
             "hardware": dataclasses.asdict(machine),
-            "plans": {name: dataclasses.asdict(choice) for name, choice in choices.items()},
+            "plans": {name: dataclasses.asdict(found) for name, found in plans.items()},
             "advice": advice,
         }
-        typer.echo(json.dumps(facts | ({"loaded": loaded} if deep else {}), ensure_ascii=False))
+        typer.echo(
+            json.dumps(
+                facts | ({"loaded": loaded} if deep else {}), ensure_ascii=False, default=str
+            )
+        )
         return
-    console = Console(highlight=False)
-    console.print(_facts(machine, loaded))
-    console.print(_table(choices))
-    for line in advice or ["Nothing to mend."]:
+    Terminal(highlight=False).print(_facts(machine, loaded))
+    print_table(_PLAN, [_cells(*item) for item in plans.items()], left=4)
+    for line in advice or ["Nothing to fix."]:
         typer.echo(line)
 
 
 def _loaded(code: str) -> str:
     """Return what a package says of itself in a process of its own, or why it cannot be loaded."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=_DEEP_TIMEOUT
-        )
-    except subprocess.TimeoutExpired:
-        return f"does not load within {_DEEP_TIMEOUT} seconds"
-    said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-    last = printable(said[-1]) if said else f"exit code {done.returncode}"
-    if done.returncode == 0:
-        return f"loads: {last}"
-    missing = "No module named" in last
-    return "not installed" if missing else f"does not load: {last}"
+        loads, text = worker.call(__name__, {"code": code}, timeout=_DEEP_TIMEOUT)
+    except worker.WorkerError as error:
+        loads, text = False, error.reason
+    if "No module named" in text:
+        return "not installed"
+    return f"{'loads' if loads else 'does not load'}: {printable(text)}"
+
+
+def _load(send: worker.Send, code: str) -> tuple[bool, str]:
+    """Return whether `code` runs, and the last line that it prints or the error's."""
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(output):
+            exec(code, {})
+    # Whatever a package that is not whole raises.
+    except Exception as error:
+        return False, traceback.format_exception_only(error)[-1].strip()
+    return True, (output.getvalue().strip().splitlines() or [""])[-1]
 
 
 def _facts(machine: Hardware, loaded: Mapping[str, str]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("system", machine.system)
     cores = f"{machine.cores} core{'s' * (machine.cores > 1)}"
-    table.add_row("processor", f"{machine.processor}, {cores}: {' '.join(machine.instructions)}")
+    table.add_row("CPU", f"{machine.cpu}, {cores}: {' '.join(machine.instructions)}")
     table.add_row("memory", f"{gib(machine.memory_free)} free of {gib(machine.memory_total)}")
     for gpu in machine.gpus:
         facts = [f"{gib(gpu.free)} free of {gib(gpu.total)}"]
@@ -104,34 +134,26 @@ def _facts(machine: Hardware, loaded: Mapping[str, str]) -> Table:
     return table
 
 
-def _table(choices: Mapping[str, Choice]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    left = ("model", "engine", "as", "fits")
-    for name in (*left, "GPU layers", "together", "GPU memory", "memory"):
-        justify: Literal["left", "right"] = "left" if name in left else "right"
-        table.add_column(name, justify=justify, no_wrap=name in left)
-    for name, choice in choices.items():
-        plan = choice.plan
-        assert plan is not None
-        table.add_row(
-            name, choice.engine, choice.type or "BF16", "yes" if plan.fits else "no",
-            str(plan.gpu_layers), str(plan.documents), gib(plan.gpu_memory), gib(plan.memory),
-        )  # fmt: skip
-    return table
+def _cells(name: str, plan: Plan) -> tuple[str, ...]:
+    assert plan.gpu_memory is not None and plan.memory is not None
+    return (
+        name, plan.engine, plan.type or "BF16", "yes" if plan.fits else "no",
+        str(plan.gpu_layers), str(plan.documents), gib(plan.gpu_memory), gib(plan.memory),
+    )  # fmt: skip
 
 
-def _advice(machine: Hardware, choices: Mapping[str, Choice]) -> Iterator[str]:
+def _advice(machine: Hardware, plans: Mapping[str, Plan]) -> Iterator[str]:
     if machine.llama is None:
         yield "llama.cpp is not installed: pip install llama-cpp-python"
     built = machine.llama.backends if machine.llama else ()
-    for kind, flag in (("cuda", "CUDA"), ("metal", "METAL")):
-        gpus = [g.name for g in machine.gpus if g.kind == kind]
-        if gpus and built and kind not in built:
+    for backend, flag in (("cuda", "CUDA"), ("metal", "METAL")):
+        gpus = [g.name for g in machine.gpus if g.backend == backend]
+        if gpus and built and backend not in built:
             yield (
                 f"llama.cpp was built without {flag}, so {', '.join(gpus)} does nothing for it; "
                 f"build it again: {_REBUILD.format(flag)}"
             )
-    if any(g.kind == "cuda" for g in machine.gpus):
+    if any(g.backend == "cuda" for g in machine.gpus):
         if "gptqmodel" not in machine.extras:
             yield "to run GPTQ checkpoints on the GPU: pip install 'erank-lite[gptq]'"
         elif not machine.torch_has_cuda:
@@ -139,9 +161,13 @@ def _advice(machine: Hardware, choices: Mapping[str, Choice]) -> Iterator[str]:
                 "the torch that is installed cannot use the GPU: install it again as "
                 "https://pytorch.org/get-started says for CUDA"
             )
-    name, smallest = next(iter(choices.items()))
-    if smallest.plan is not None and not smallest.plan.fits:
+    name, smallest = next(iter(plans.items()))
+    if not smallest.fits and smallest.memory is not None:
         yield (
-            f"{name} as {smallest.type} wants {gib(smallest.plan.memory)} of memory, and "
+            f"{name} as {smallest.type} needs {gib(smallest.memory)} of memory, and "
             f"{gib(machine.memory_free)} is free: end other programs, or take erank-tiny"
         )
+
+
+if __name__ == "__main__":
+    worker.serve(_load)

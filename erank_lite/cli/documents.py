@@ -43,18 +43,18 @@ def _read(source: str) -> Iterator[Record]:
     try:
         folder = path.is_dir()
     except OSError as error:
-        raise InputError(f"{source[:200]} cannot be read: {error.strerror}") from None
+        raise InputError(f"`{source[:200]}` cannot be read: {error.strerror}") from None
     if folder:
         yield from _folder(path)
         return
     text = _decode(_bytes(path), source)
-    kind = path.suffix.lower()
-    if kind in (".jsonl", ".ndjson"):
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
         yield from _json_lines(source, text)
-    elif kind == ".json":
+    elif suffix == ".json":
         yield from _json(source, text)
-    elif kind in (".csv", ".tsv"):
-        yield from _table(source, text, "\t" if kind == ".tsv" else ",")
+    elif suffix in (".csv", ".tsv"):
+        yield from _table(source, text, "\t" if suffix == ".tsv" else ",")
     else:
         yield from _lines(source, text)
 
@@ -63,9 +63,9 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise InputError(f"there is no file or folder {path}") from None
+        raise InputError(f"there is no file or folder `{path}`") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        raise InputError(f"`{path}` cannot be read: {error.strerror}") from None
 
 
 def _decode(data: bytes, name: str) -> str:
@@ -74,11 +74,11 @@ def _decode(data: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"{name}, line {line}: byte {error.start} is not valid UTF-8; save the file as UTF-8"
+            f"{name}, line {line}: byte {error.start} is not valid UTF-8", "save the file as UTF-8"
         ) from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise InputError(f"{name}, line {line}: a NUL byte; this is not a text file")
+        raise InputError(f"{name}, line {line}: a NUL byte, so this is not a text file")
     return text
 
 
@@ -112,7 +112,9 @@ def _json(name: str, text: str) -> Iterator[Record]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: not valid JSON ({error})") from None
     if not isinstance(value, list):
-        raise InputError(f"{name}: a .json file must hold a list; one document a line is .jsonl")
+        raise InputError(
+            f"{name}: a .json file must hold a list", "name a file of one document a line .jsonl"
+        )
     for number, item in enumerate(value):
         yield _checked(item, f"{name}, item {number}")
 
@@ -125,12 +127,15 @@ def _table(name: str, text: str, separator: str) -> Iterator[Record]:
     except csv.Error as error:
         raise InputError(f"{name}, line 1: {error}") from None
     if not {"content", "text"} & set(columns):
-        raise InputError(f"{name}: no column is named content or text; there are {columns}")
+        raise InputError(
+            f"{name}: no column is named content or text",
+            f"name one of its columns so: {', '.join(columns) or 'it has none'}",
+        )
     try:
         for row in rows:
             where = f"{name}, line {rows.line_num}"
             if None in row or None in row.values():
-                raise InputError(f"{where}: it has not as many fields as the header")
+                raise InputError(f"{where}: it has more or fewer fields than the header")
             record: Record = dict(row)
             score = record.get("first_stage_score")
             if score is not None:
@@ -145,9 +150,9 @@ def _folder(path: Path) -> Iterator[Record]:
         found = (p for p in path.rglob("*") if p.suffix.lower() in _TEXT_FILES)
         files = sorted(p for p in found if p.is_file())
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        raise InputError(f"`{path}` cannot be read: {error.strerror}") from None
     if not files:
-        raise InputError(f"{path} holds no text files ({', '.join(_TEXT_FILES)})")
+        raise InputError(f"`{path}` holds no text files ({', '.join(_TEXT_FILES)})")
     for file in files:
         text = _decode(_bytes(file), str(file))
         yield {"id": file.relative_to(path).as_posix(), "content": text}

@@ -4,35 +4,54 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Annotated
 
 import typer
 
-from erank_lite.cli.terminal import printable
-from erank_lite.engines import check_name
-from erank_lite.engines.choosing import choose
-from erank_lite.load import offer, this_machine
-from erank_lite.machine.planning import gib
+from erank_lite.cli import options
+from erank_lite.cli.output import printable
+from erank_lite.util.units import gib
+
+app = typer.Typer(add_completion=False)
 
 
-def run(model: str, engine: str, as_json: bool) -> None:
+@app.command()
+def plan(
+    model: Annotated[
+        str,
+        typer.Argument(help="As --model of rerank; no weights are downloaded.", show_default=False),
+    ],
+    engine: Annotated[str, typer.Option(help="As --engine of rerank.")] = "auto",
+    option: options.EngineOption = None,
+    as_json: options.AsJson = False,
+) -> None:
     """Print the plan for `model`.
 
     Raises:
-        ErankLiteError: the name of the model or of the engine cannot be used.
+        ErankLiteError: the name of the model or of the engine, or an option, cannot be used.
     """
-    if engine != "auto":
-        check_name(engine)
-    choice = choose(offer(model), this_machine(), engine)
+    from erank_lite.cli.inspect import looks_like_erank
+    from erank_lite.engines.choose import plan as plan_model
+    from erank_lite.machine.hardware import probe
+    from erank_lite.models.gguf import GGUFFile
+    from erank_lite.models.inspect import inspect
+    from erank_lite.models.ref import ModelRef
+
+    ref = ModelRef.parse(model)
+    found = plan_model(inspect(ref), probe(), engine, options.engine_options(option))
     if as_json:
-        typer.echo(json.dumps({"model": model} | dataclasses.asdict(choice), ensure_ascii=False))
+        facts = {"model": model} | dataclasses.asdict(found)
+        typer.echo(json.dumps(facts, ensure_ascii=False, default=str))
         return
-    typer.echo(f"{printable(model)}{f' as {choice.type}' if choice.type else ''}: {choice.engine}")
-    for reason in choice.reasons:
+    typer.echo(f"{printable(model)}{f' as {found.type}' if found.type else ''}: {found.engine}")
+    for reason in found.reasons:
         typer.echo(f"  {reason}")
-    if choice.plan is not None:
-        memory = f"{gib(choice.plan.memory)} of memory"
-        if choice.plan.gpu_memory:
-            memory += f", {gib(choice.plan.gpu_memory)} of the GPU's"
-        typer.echo(f"  {memory}{'' if choice.plan.fits else ': it does not fit'}")
-    for line in choice.refused:
+    if found.memory is not None:
+        memory = f"{gib(found.memory)} of memory"
+        if found.gpu_memory:
+            memory += f", {gib(found.gpu_memory)} of the GPU's"
+        typer.echo(f"  {memory}{'' if found.fits else ': it does not fit'}")
+    for line in found.alternatives:
         typer.echo(f"  not {line}")
+    if ref.kind == "file" and ref.path is not None:
+        typer.echo(f"  looks like ERank: {printable(looks_like_erank(GGUFFile.read(ref.path)))}")

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from erank_lite.benchmarks.report import read_records, write_report
-from erank_lite.cli.terminal import printable
+from erank_lite.cli.output import EXIT_CODES, say
+
+app = typer.Typer(add_completion=False)
 
 
-def run(sources: Sequence[str | Path], out: Path) -> None:
-    """Write the report of the records in `sources` into the folder `out`.
+@app.command(epilog=EXIT_CODES)
+def report(
+    results: Annotated[
+        list[Path],
+        typer.Argument(help="Records (JSON), or folders of them.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("erank-lite-report"),
+) -> None:
+    """Write the report of the records in `results` into the folder `out`.
 
     Raises:
         ErankLiteError: there is no record, one cannot be used, or the folder cannot be written to.
     """
-    records = read_records(sources)
+    from erank_lite.benchmarks.report import read_records, write_report
+
+    records = read_records(results)
     page = write_report(records, out)
     plots = len(list(out.glob("*.png")))
-    told = f"{printable(str(page))}  {len(records)} records, {plots} plots, tables in tables.md"
-    typer.echo(told, err=True)
+    say(f"{page}  {len(records)} records, {plots} plots, tables in tables.md")

@@ -10,129 +10,209 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
-from erank_lite.cli.convert import shown_progress
+from erank_lite.cli import options
 from erank_lite.cli.documents import Record, content_of, read_documents
-from erank_lite.cli.terminal import Terminal, printable
-from erank_lite.engines.base import Engine
+from erank_lite.cli.output import EXIT_CODES, Terminal, printable, say
 from erank_lite.errors import InputError, ModelError
-from erank_lite.families.erank.prompt import instruction_text
-from erank_lite.families.erank.score import parse_thinking
-from erank_lite.hybrid import hybrid_scores
-from erank_lite.load import load
-from erank_lite.models.prepare import BUNDLED_MODEL
-from erank_lite.reranker import Reranker, sort_results
 
+app = typer.Typer(add_completion=False)
 _log = logging.getLogger(__name__)
-_FIELDS = ("score", "probability", "rank_score")
-_MARKS = ("forced", "truncated", "failure", "engine")
 _INTERRUPTED, _ALL_FAILED = 130, 3
 
 
-@dataclass(frozen=True)
-class Display:
-    """What to print: how many, ranked by which score, with what, and how."""
-
-    top_k: int | None
-    alpha: float | None
-    reasoning: bool
-    json: bool
+def _shares(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
 
 
-def run(
-    sources: Sequence[str],
-    model: str | None,
-    query: str,
-    instruction: str | None,
-    truncate_length: int | None,
-    display: Display,
-    *,
-    engine: str,
-    thinking: str,
-    **options: Any,
+@app.command(epilog=EXIT_CODES)
+def rerank(
+    docs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Documents: .jsonl or .json (content or text, and optionally id and "
+            "first_stage_score), .csv or .tsv with such columns, a folder of text files, any other "
+            "file (one document a line), or - for standard input (JSONL or lines).",
+            show_default=False,
+        ),
+    ],
+    query: Annotated[
+        str, typer.Option(metavar="TEXT", help="What to look for.", show_default=False)
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="GGUF file, folder of a BF16 or GPTQ checkpoint, name on the Hugging Face hub "
+            "such as Alibaba-NLP/ERank-4B, with :TYPE and @REVISION if wanted (downloaded and "
+            "converted once, then kept), or address of a server, http://…",
+            show_default="erank-tiny, the small bundled one",
+        ),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="auto (what suits the model and machine), llama.cpp, gptq, transformers or remote."
+        ),
+    ] = "auto",
+    instruction: Annotated[
+        str | None,
+        typer.Option(
+            help="What relevance means: free text, or a benchmark's name such as beir, trec-dl, "
+            "followir, bright/aops.",
+            show_default="beir",
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Print only the best K.", show_default="all"),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="A",
+            help="Rank by the hybrid with first_stage_score, which has the weight A.",
+            show_default=False,
+        ),
+    ] = None,
+    thinking: options.Thinking = "full",
+    truncate_length: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Cut the query and each document to N tokens.",
+            show_default="no cut",
+        ),
+    ] = None,
+    show_reasoning: Annotated[
+        bool, typer.Option("--show-reasoning", help="Print the model's reasoning.")
+    ] = False,
+    strict: options.Strict = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON object a line, best first (the default when piped)."
+        ),
+    ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="CPU threads.", show_default="physical cores"),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Of gptq and transformers: cpu, cuda, cuda:1, mps.", show_default="the best"
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="tokenizer.json to use instead of the model's; for a server, the checkpoint's "
+            "folder or the GGUF file that it serves.",
+            show_default=False,
+        ),
+    ] = None,
+    option: options.EngineOption = None,
+    # Flags from before -o, which has them all: kept for the scripts that use them.
+    sequences: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
+    context_length: Annotated[int | None, typer.Option(min=256, hidden=True)] = None,
+    gpu_layers: Annotated[int | None, typer.Option(min=-1, hidden=True)] = None,
+    tensor_split: Annotated[Any, typer.Option(parser=_shares, hidden=True)] = None,
+    flash_attention: Annotated[
+        bool | None, typer.Option("--flash-attention/--no-flash-attention", hidden=True)
+    ] = None,
+    kv_type: Annotated[str | None, typer.Option(hidden=True)] = None,
+    dtype: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Rerank the documents of `sources` and print them.
+    """Print the documents of `docs`, best first.
 
     Raises:
         ErankLiteError: the input, an option or the model cannot be used.
-        typer.Exit: with one of `erank_lite.cli.app.EXIT_CODES`.
+        typer.Exit: with one of `EXIT_CODES`.
     """
-    records = read_documents(sources)
-    if not records:
-        raise InputError("there are no documents in the input")
-    _check(query, records, display.alpha)
+    from erank_lite.cli.progress import TerminalReporter
+    from erank_lite.families.erank.prompt import instruction_text
+    from erank_lite.families.erank.score import parse_thinking
+    from erank_lite.hybrid import hybrid_scores
+    from erank_lite.load import load
+    from erank_lite.models.checkpoint import BUNDLED_MODEL
+    from erank_lite.reranker import Reranker, sort_results
+
+    given = options.engine_options(
+        option, strict=strict or None, threads=threads, device=device, tokenizer=tokenizer,
+        sequences=sequences, context_length=context_length, gpu_layers=gpu_layers,
+        tensor_split=tensor_split, flash_attention=flash_attention, kv_type=kv_type, dtype=dtype,
+    )  # fmt: skip
+    records = read_documents(docs)
+    _check(query, records, alpha)
     instruction_text(instruction)
     parse_thinking(thinking)
     # A job that is ended from outside prints what is finished, as one that is interrupted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    docs = [record | {"content": content_of(record)} for record in records]
-    results: list[dict[str, Any]] = []
-    interrupted, broken = False, None
     if model is None:
-        typer.echo(
-            f"no --model: {BUNDLED_MODEL} reads them, the small model that comes with erank-lite; "
-            "--model Alibaba-NLP/ERank-4B is far better",
-            err=True,
+        say(
+            f"no --model: using {BUNDLED_MODEL}, the small bundled model; "
+            "--model Alibaba-NLP/ERank-4B is far better"
         )
-    with shown_progress() as progress:
-        loaded = load(BUNDLED_MODEL if model is None else model, engine, options, progress)
-    with loaded:
+    results: list[dict[str, Any]] = []
+    stopped: KeyboardInterrupt | ModelError | None = None
+    with (
+        TerminalReporter() as reporter,
+        load(BUNDLED_MODEL if model is None else model, engine, given, reporter) as loaded,
+    ):
         reranker = Reranker(loaded, thinking=thinking)
+        reporter.tokens = lambda: loaded.tokens_generated
+        documents = [r if "content" in r else r | {"content": content_of(r)} for r in records]
         start = time.monotonic()
         try:
-            with document_progress(reranker.engine) as progress:
-                task = progress.add_task("", total=len(docs))
-                for result in reranker.iter_rerank(query, docs, instruction, truncate_length):
-                    results.append(result)
-                    progress.advance(task)
-        except KeyboardInterrupt:
-            interrupted = True
-        except ModelError as error:
-            if not results:
+            reporter.progress("documents", 0, len(documents), "documents")
+            for result in reranker.iter_rerank(query, documents, instruction, truncate_length):
+                results.append(result)
+                reporter.progress("documents", len(results), len(documents), "documents")
+        except (KeyboardInterrupt, ModelError) as error:
+            if isinstance(error, ModelError) and not results:
                 raise
-            broken = error
-        took, tokens = time.monotonic() - start, reranker.engine.tokens_generated
+            stopped = error
+        took, tokens = time.monotonic() - start, loaded.tokens_generated
     results = sort_results(results)
-    if display.alpha is not None:
-        results = hybrid_scores(results, display.alpha)
+    if alpha is not None:
+        results = hybrid_scores(results, alpha)
+    if as_json or not sys.stdout.isatty():
+        _print_lines(results[:top_k], records, alpha is not None, show_reasoning)
+    else:
+        _print_table(results[:top_k], alpha is not None, show_reasoning)
+    sys.stdout.flush()
     failed = sum(r["failure"] is not None for r in results)
     speed = f"{tokens} tokens in {took:.1f} s ({tokens / max(took, 1e-3):.0f} tokens/s)"
     summary = f"{len(results)} documents, {speed}, by {loaded.description}"
     if failed:
         summary += f"; {failed} could not be scored (see `failure`)"
-    if interrupted or broken:
-        why = "interrupted" if interrupted else "broken off"
-        summary += f"; {why}, {len(docs) - len(results)} documents were not read"
-    _print(results[: display.top_k], records, display)
-    sys.stdout.flush()
-    typer.echo(summary, err=True)
-    if interrupted:
+    if stopped is not None:
+        why = "broken off" if isinstance(stopped, ModelError) else "interrupted"
+        summary += f"; {why}, {len(records) - len(results)} documents were not read"
+    say(summary)
+    if isinstance(stopped, KeyboardInterrupt):
         raise typer.Exit(_INTERRUPTED)
-    if broken:
-        raise broken
-    if failed == len(docs):
+    if stopped is not None:
+        raise stopped
+    if failed == len(records):
         raise typer.Exit(_ALL_FAILED)
 
 
 def _check(query: str, records: Sequence[Record], alpha: float | None) -> None:
     """Find what would fail later, before the model is loaded."""
+    if not records:
+        raise InputError("there are no documents in the input")
     if not query.strip():
-        raise InputError("the query is empty: give the words to look for")
+        raise InputError("the query is empty", "give the words to look for")
     if alpha is not None:
         missing = [i for i, r in enumerate(records) if r.get("first_stage_score") is None]
         if missing:
@@ -146,40 +226,18 @@ def _check(query: str, records: Sequence[Record], alpha: float | None) -> None:
             _log.warning("%d documents have the id %r; `index` tells them apart", count, name)
 
 
-class _Speed(ProgressColumn):
-    """Tokens generated per second, of all documents together."""
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__()
-        self._engine = engine
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{self._engine.tokens_generated / max(task.elapsed or 0, 1e-3):.0f} tokens/s")
-
-
-def document_progress(engine: Engine) -> Progress:
-    """Return a bar of documents, shown on a terminal and gone at its end."""
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), _Speed(engine), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def _print(results: Sequence[dict[str, Any]], records: Sequence[Record], display: Display) -> None:
-    if display.json or not sys.stdout.isatty():
-        for result in results:
-            line = _json(_line(result, records[result["index"]], display))
-            # A lone surrogate has no UTF-8; as an escape, which is what this makes, JSON has it.
-            sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace") + b"\n")
-        return
-    console = Terminal()
-    console.print(_table(results, display))
-    if display.reasoning:
-        for result in results:
-            text = result["reasoning"] or result["completion"]
-            console.print(
-                Text(f"\n{result['rank']}. ", style="bold")
-                + Text("\n".join(map(printable, text.split("\n"))))
-            )
+def _print_lines(
+    results: Sequence[dict[str, Any]], records: Sequence[Record], hybrid: bool, reasoning: bool
+) -> None:
+    """Print a line of JSON for each result: its record's own keys as they came, and ours."""
+    for result in results:
+        names = ["rank", "index", "score", "probability", "rank_score"]
+        names += ["hybrid_score"] * hybrid + ["reasoning"] * reasoning
+        names += ["forced", "truncated", "failure", "engine"]
+        names += ["completion"] * (result["failure"] is not None)
+        line = _json(records[result["index"]] | {name: result[name] for name in names})
+        # A lone surrogate has no UTF-8; as an escape, which is what this makes, JSON has it.
+        sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _json(value: Any) -> str:
@@ -198,44 +256,49 @@ def _finite(value: Any) -> Any:
     return [_finite(v) for v in value] if isinstance(value, list) else value
 
 
-def _line(result: dict[str, Any], record: Record, display: Display) -> dict[str, Any]:
-    """Return the input's own keys and ours."""
-    added = {"rank": result["rank"], "index": result["index"]}
-    added |= {name: result[name] for name in _FIELDS}
-    if display.alpha is not None:
-        added["hybrid_score"] = result["hybrid_score"]
-    if display.reasoning:
-        added["reasoning"] = result["reasoning"]
-    added |= {name: result[name] for name in _MARKS}
-    if result["failure"] is not None:
-        added["completion"] = result["completion"]
-    return record | added
+def _print_table(results: Sequence[dict[str, Any]], hybrid: bool, reasoning: bool) -> None:
+    console = Terminal()
+    console.print(_table(results, hybrid))
+    if reasoning:
+        for result in results:
+            text = result["reasoning"] or result["completion"]
+            console.print(
+                Text(f"\n{result['rank']}. ", style="bold")
+                + Text("\n".join(map(printable, text.split("\n"))))
+            )
 
 
-def _table(results: Sequence[dict[str, Any]], display: Display) -> Table:
+def _table(results: Sequence[dict[str, Any]], hybrid: bool) -> Table:
+    columns = {
+        "rank": [str(r["rank"]) for r in results],
+        "rank score": [_number(r["rank_score"]) for r in results],
+        "score": ["-" if r["score"] is None else str(r["score"]) for r in results],
+        "probability": [_number(r["probability"]) for r in results],
+    }
+    if hybrid:
+        columns["hybrid"] = [_number(r["hybrid_score"]) for r in results]
+    if any(r.get("first_stage_score") is not None for r in results):
+        columns["first stage"] = [_number(r.get("first_stage_score")) for r in results]
     table = Table(box=None, pad_edge=False)
-    numbers = ["rank", "rank score", "score", "probability"]
-    first_stage = any(r.get("first_stage_score") is not None for r in results)
-    numbers += ["hybrid"] * (display.alpha is not None) + ["first stage"] * first_stage
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=" " not in name)
-    # A column that may wrap is narrowed first; its cells do not wrap all the same.
+    for name, cells in columns.items():
+        # On a narrow terminal a column's name is cut, never its numbers.
+        head = Text(name, no_wrap=True, overflow="ellipsis")
+        table.add_column(head, justify="right", min_width=max(map(len, cells), default=0))
     table.add_column("document", ratio=1, min_width=12)
-    for r in results:
-        score = "-" if r["score"] is None else str(r["score"])
-        cells = [str(r["rank"]), _number(r["rank_score"]), score, _number(r["probability"])]
-        if display.alpha is not None:
-            cells.append(_number(r["hybrid_score"]))
-        if first_stage:
-            cells.append(_number(r.get("first_stage_score")))
-        snippet = Text(printable(" ".join(r["content"][:500].split())))
-        marks = [r["failure"] or "", "forced" * r["forced"], "truncated" * r["truncated"]]
-        note = ", ".join(m for m in marks if m)
-        if note:
-            snippet = Text(f"[{printable(note)}] ", style="yellow") + snippet
-        snippet.no_wrap, snippet.overflow = True, "ellipsis"
-        table.add_row(*cells, snippet)
+    for row in zip(*columns.values(), map(_snippet, results), strict=True):
+        table.add_row(*row)
     return table
+
+
+def _snippet(result: dict[str, Any]) -> Text:
+    """Return the document's beginning, with what is to be said of it, for one line."""
+    snippet = Text(printable(" ".join(result["content"][:500].split())))
+    marks = [result["failure"] or "", "forced" * result["forced"]]
+    note = ", ".join(filter(None, (*marks, "truncated" * result["truncated"])))
+    if note:
+        snippet = Text(f"[{printable(note)}] ", style="yellow") + snippet
+    snippet.no_wrap, snippet.overflow = True, "ellipsis"
+    return snippet
 
 
 def _number(value: float | None) -> str:

@@ -1,0 +1,119 @@
+"""Options that several commands have, with the same words."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from erank_lite.errors import InputError
+from erank_lite.util.options import parse_assignments
+
+if TYPE_CHECKING:
+    from erank_lite.benchmarks.runner import Settings
+
+MODEL = (
+    "As --model of rerank, with its engine and options of it after commas: "
+    "erank-tiny,sequences=8 or FOLDER,engine=gptq."
+)
+COLLECTION = (
+    "A folder in BEIR's layout, of BRIGHT or FollowIR as their data sets lie on the hub, or a name "
+    "of ir_datasets such as beir/scifact/test or msmarco-passage/trec-dl-2019/judged."
+)
+RESULTS = Path("erank-lite-results")
+DEPTH, TRUNCATION = 100, 2048
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Collections = Annotated[
+    list[str], typer.Argument(metavar="COLLECTION...", help=COLLECTION, show_default=False)
+]
+Out = Annotated[Path, typer.Option(help="Folder of the results; the same command resumes there.")]
+FirstStage = Annotated[
+    Path | None,
+    typer.Option(
+        "--first-stage",
+        help="TREC run whose documents are reranked.",
+        show_default="BM25 as in the paper",
+    ),
+]
+Depth = Annotated[
+    int,
+    typer.Option(min=1, metavar="N", help="How many of the first stage's documents are reranked."),
+]
+Queries = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Only the collection's first N.", show_default="all"),
+]
+Instruction = Annotated[
+    str | None, typer.Option(help="As for rerank.", show_default="the benchmark's own")
+]
+Thinking = Annotated[
+    str, typer.Option(help="full, none, or the maximum tokens of reasoning before the answer.")
+]
+Truncation = Annotated[
+    int,
+    typer.Option(min=1, metavar="N", help="Cut the query and each document to N tokens."),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="One document at a time: a score never depends on the others. Slower."
+    ),
+]
+EngineOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-o",
+        "--option",
+        metavar="NAME=VALUE",
+        help="An option of the engine; may be repeated. All engines: strict, tokenizer, sequences "
+        "(documents decoded together), context_length. llama.cpp: threads, gpu_layers, main_gpu, "
+        "tensor_split, kv_type, flash_attention, micro_batch, memory. gptq and transformers: "
+        "threads, device, micro_batch, memory, dtype (transformers only). remote: model, timeout.",
+        show_default=False,
+    ),
+]
+
+
+def engine_options(assignments: Iterable[str] | None, **flags: Any) -> dict[str, Any]:
+    """Return the engine's options: those of -o, and of flags those that are not None.
+
+    Raises:
+        InputError: one of -o is not NAME=VALUE, or an option is given twice.
+
+    Example:
+        >>> engine_options(["sequences=4"], threads=2, device=None)
+        {'sequences': '4', 'threads': 2}
+    """
+    options: dict[str, Any] = parse_assignments(assignments or ())
+    for name, value in flags.items():
+        if value is None:
+            continue
+        if name in options:
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"both {flag} and -o {name} are given", "give one of them")
+        options[name] = value
+    return options
+
+
+def prepared(settings: Settings, out: Path) -> Settings:
+    """Return `settings`, once they are known to be usable and the folder of results is made.
+
+    Raises:
+        InputError: a setting cannot be used, or the folder cannot be written.
+    """
+    from erank_lite.families.erank.prompt import instruction_text
+    from erank_lite.families.erank.score import parse_thinking
+
+    # A job that is ended from outside says what is kept, as one that is interrupted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    instruction_text(settings.instruction)
+    parse_thinking(settings.thinking)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"`{out}` cannot be written: {error.strerror}") from None
+    return settings

@@ -1,0 +1,85 @@
+"""What is printed: to a terminal, a file or a program, and to one that no longer reads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+import typer
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from erank_lite.errors import InputError
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the input, an option or the model cannot be used; 2 the command line is "
+    "wrong; 3 not one document could be scored; 130 interrupted (rerank prints what was finished); "
+    "141 the reader of the output went away."
+)
+_NAME, _GAP = 12, 2  # columns: the least for a table's names, and between two columns
+
+
+class Terminal(Console):
+    """A console that leaves a reader who went away to the caller."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the error go on: rich would end the program here, with a code of its own."""
+        raise
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters as spaces: foreign text must not steer the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def say(text: str) -> None:
+    """Print a line for people, to standard error: standard output is for results."""
+    typer.echo(printable(text), err=True)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
+    """Print a table; where the terminal is too narrow for it, each row as a line of its own.
+
+    Args:
+        head: the columns' names. The first column holds the rows' names, and may be folded.
+        rows: a cell for each column.
+        left: how many columns are words; the others are numbers, at the right of their columns.
+    """
+    console = Terminal(highlight=False)
+    head, *rows = ([printable(cell) for cell in row] for row in (head, *rows))
+    columns = list(zip(head, *rows, strict=True))
+    widths = [max(map(cell_len, column)) for column in columns]
+    if min(widths[0], _NAME) + sum(_GAP + width for width in widths[1:]) > console.width:
+        for name, *cells in rows:
+            pairs = zip(head[1:], cells, strict=True)
+            console.print(Text(f"{name}: " + ", ".join(f"{key} {cell}" for key, cell in pairs)))
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column(head[0], overflow="fold")
+    for index, name in enumerate(head[1:], 1):
+        table.add_column(name, justify="left" if index < left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+@contextlib.contextmanager
+def output() -> Iterator[None]:
+    """End with 141 where the reader went away: typer itself would make it 1."""
+    if sys.stdout is None:
+        raise InputError("standard output is closed: there is nowhere to print to")
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence_output()
+        raise typer.Exit(141) from None
+
+
+def silence_output() -> None:
+    """Keep Python from writing to an output that failed once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
