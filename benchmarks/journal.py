@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from erank_lite.benchmarks.record import write_json
+from erank_lite.benchmarks.files import write_json
 from erank_lite.errors import InputError
+from erank_lite.util.files import locked
 
 Row = dict[str, Any]
-_ROWS, _SETTINGS, _LOCK = "documents.jsonl", "settings.json", ".lock"
+Check = Callable[[Any], bool]
+Fields = dict[str, Check]
+"""What a row holds, and whether a value can be what was written there."""
+
+_ROWS, _SETTINGS = "documents.jsonl", "settings.json"
+_MAX_INT = 1 << 63
+
+
+def of(*types: type | None) -> Check:
+    """Return a check that a value is of one of these types; None stands for no value.
+
+    Example:
+        >>> of(int, None)(3), of(int, None)(None), of(int)(True), of(int)("3")
+        (True, True, False, False)
+    """
+    wanted = {type(None) if each is None else each for each in types}
+    return lambda value: type(value) in wanted and (type(value) is not int or abs(value) < _MAX_INT)
+
+
+number = of(int, float)
+_COMMON: Fields = {"query": of(str), "id": of(str), "session": of(int), "at": number}
 
 
 class Journal:
@@ -23,9 +44,13 @@ class Journal:
     Each row is handed to the system before the next is computed, so that a killed process loses
     none; a line that was half written when the machine went down is dropped when the file is opened
     again.
+
+    Attributes:
+        key: a hash of all that matters to the rows.
+        rows: by query and document.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], fields: Fields) -> None:
         """Read what is there; see `opened`."""
         self._begun = 0.0
         self._file = folder / _ROWS
@@ -36,19 +61,29 @@ class Journal:
         self._out: BinaryIO | None = None
         if self._file.is_file():
             with self._file.open("rb") as lines:
-                for line in lines:
+                for count, line in enumerate(lines, 1):
                     try:
-                        row = json.loads(line) if line.endswith(b"\n") else None
-                        key = (row["query"], row["id"]) if row else None
-                    except (ValueError, KeyError, TypeError):
-                        key = None
-                    if row is None or key is None:
+                        row = json.loads(line)
+                    except (ValueError, RecursionError):
                         break
-                    self.rows[key] = row
+                    if not line.endswith(b"\n"):
+                        break
+                    self._check(row, count, _COMMON | fields)
+                    self.rows[row["query"], row["id"]] = row
                     self._sessions = max(self._sessions, row["session"] + 1)
                     self._end += len(line)
         if not (folder / _SETTINGS).is_file():
             write_json(folder / _SETTINGS, settings)
+
+    def _check(self, row: Any, line: int, fields: Fields) -> None:
+        """Refuse a whole line that no `add` wrote: somebody edited the file."""
+        found = row if isinstance(row, dict) else {}
+        for name, check in fields.items():
+            if not check(found.get(name)):
+                raise InputError(
+                    f"`{self._file}`, line {line}: {name} cannot be {found.get(name)!r:.60}",
+                    "remove the line, and its document is computed again",
+                )
 
     def begin(self) -> None:
         """Open the file for the rows to come, and start the clock by which they are timed.
@@ -60,14 +95,14 @@ class Journal:
             self._out = self._file.open("ab")
             self._out.truncate(self._end)
         except OSError as error:
-            raise InputError(f"{self._file} cannot be written: {error.strerror}") from None
+            raise InputError(f"`{self._file}` cannot be written: {error.strerror}") from None
         self._begun = time.perf_counter()
 
     def add(self, row: Row) -> None:
         """Keep one row, which has `query` and `id`; after `begin`.
 
         Raises:
-            InputError: the disk is full, or the place is gone.
+            InputError: the disk is full, or the folder is gone.
         """
         assert self._out is not None
         row |= {"session": self._sessions, "at": round(time.perf_counter() - self._begun, 3)}
@@ -76,8 +111,8 @@ class Journal:
             self._out.flush()
         except OSError as error:
             raise InputError(
-                f"{self._file} cannot be written ({error.strerror}); the same command goes on from "
-                "what was kept"
+                f"`{self._file}` cannot be written: {error.strerror}",
+                "run the same command again: it goes on from what was kept",
             ) from None
         self.rows[row["query"], row["id"]] = row
 
@@ -96,42 +131,33 @@ class Journal:
             self._out.close()
 
 
-@contextmanager
-def opened(work: Path, name: str, settings: Mapping[str, Any]) -> Iterator[Journal]:
+@contextlib.contextmanager
+def opened(
+    folder: Path, name: str, settings: Mapping[str, Any], fields: Fields
+) -> Iterator[Journal]:
     """Yield the journal of the job with these settings: the one there is, or a new one.
 
     Args:
-        work: the folder that holds all jobs.
+        folder: holds all jobs.
         name: of a new one, for people; the settings' hash is what it is found by.
         settings: all that matters to the rows, as JSON has it.
+        fields: what each row has, beside its `query` and `id`.
 
     Raises:
-        InputError: another process is at it, or the place cannot be written.
+        InputError: another process is at it, the folder cannot be written, or a row was edited.
     """
-    from filelock import FileLock, Timeout
-
     text = json.dumps(settings, sort_keys=True, ensure_ascii=True)
     key = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-    folder = next(iter(sorted(work.glob(f"*-{key}"))), work / f"{_slug(name)}-{key}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / _LOCK)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"another process is writing {folder}: wait for it") from None
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror}") from None
-    try:
+    job = next(iter(sorted(folder.glob(f"*-{key}"))), folder / f"{_slug(name)}-{key}")
+    with contextlib.ExitStack() as stack:
         try:
-            journal = Journal(folder, settings)
+            job.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(job / _ROWS, wait=False))
+            journal = Journal(job, settings, fields)
         except OSError as error:
-            raise InputError(f"{folder} cannot be read: {error.strerror}") from None
-        try:
-            yield journal
-        finally:
-            journal.close()
-    finally:
-        lock.release()
+            raise InputError(f"`{job}` cannot be written: {error.strerror}") from None
+        stack.callback(journal.close)
+        yield journal
 
 
 def _slug(name: str) -> str:

@@ -1,22 +1,23 @@
-"""What every result says of itself: the command, the commit, the machine and the versions."""
+"""What every result of a benchmark says of itself, so that a stranger can judge and repeat it.
+
+A record is a JSON object: the header that `record` makes, and the figures of its kind. What the
+report reads of them is typed in `erank_lite.benchmarks.report.records`.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from erank_lite.errors import InputError
 from erank_lite.machine.hardware import probe
 from erank_lite.version import __version__
 
@@ -30,19 +31,16 @@ _PACKAGES = (
     "llama-cpp-python", "torch", "transformers", "gptqmodel", "bm25s", "ir-measures", "numpy",
 )  # fmt: skip
 
-# A list of nothing but numbers, as json spreads it over lines; in a text a line break is escaped.
-_NUMBERS = re.compile(r"\[\n\s*([-+.\deE]+(?:,\n\s*[-+.\deE]+)*)\n\s*\]")
-
 Record = dict[str, Any]
 
 
-def record(kind: str, command: str, **payload: Any) -> Record:
-    """Return a result with what it needs to be judged by a stranger.
+def record(kind: str, command: str, **figures: Any) -> Record:
+    """Return the figures of a benchmark under a header that says how they came about.
 
     Args:
-        kind: what it is: "quality", "fidelity", "speed" or "growth".
-        command: what was typed to get it (`command_line`).
-        payload: the figures.
+        kind: "quality", "fidelity", "speed", "growth" or "noise".
+        command: what was typed to get them (`command_line`).
+        figures: by their keys in the record.
     """
     return {
         "kind": kind,
@@ -52,17 +50,22 @@ def record(kind: str, command: str, **payload: Any) -> Record:
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": versions(_PACKAGES),
-        **payload,
+        **figures,
     }
 
 
 def command_line(arguments: Sequence[str] | None = None) -> str:
-    """Return the command as it was typed, paths cut to their last part: a result travels."""
+    """Return the command as it was typed, paths cut to their last part: a result travels.
+
+    Example:
+        >>> command_line(["/usr/bin/erank-lite", "eval", "--out=/tmp/results"])
+        'erank-lite eval --out=results'
+    """
     words = list(sys.argv if arguments is None else arguments)
-    return shlex.join([Path(words[0]).name, *map(_short, words[1:])]) if words else ""
+    return shlex.join([Path(words[0]).name, *map(_without_folders, words[1:])]) if words else ""
 
 
-def _short(word: str) -> str:
+def _without_folders(word: str) -> str:
     parts = re.split(r"([,=])", word)
     return "".join(Path(part).name if Path(part).is_absolute() else part for part in parts)
 
@@ -72,7 +75,7 @@ def machine() -> dict[str, Any]:
     found = probe()
     return {
         "system": found.system,
-        "processor": found.processor,
+        "processor": found.cpu,
         "cores": found.cores,
         "memory": found.memory_total,
         "gpus": [gpu.name for gpu in found.gpus],
@@ -99,34 +102,6 @@ def commit() -> str:
         return f"{__version__}, installed"
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` beside `path` and rename it, so that no reader meets half a file.
-
-    Raises:
-        InputError: the place cannot be written.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(value, indent=1, ensure_ascii=False)
-        beside.write_text(_NUMBERS.sub(_in_one_line, text) + "\n", "utf-8")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def _in_one_line(numbers: re.Match[str]) -> str:
-    return f"[{' '.join(numbers[1].split())}]"
-
-
-def file_name(text: str) -> str:
-    """Return a name for a file; two labels that differ only in signs differ in a short hash."""
-    plain = "".join(c if c.isalnum() or c in "._-" else "-" for c in text).strip("-.")
-    short = "" if plain == text else hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
-    return f"{plain[:80]}-{short}".rstrip("-")
-
-
 def versions(packages: Sequence[str]) -> dict[str, str]:
     """Return the versions of those packages that are installed."""
     found = {}
@@ -134,3 +109,52 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Which of a model's files was measured, in parts; a record holds it beside the label.
+
+    Attributes:
+        model: without owner and type, such as "ERank-4B".
+        name: what tells it from the model's other files and settings, such as "Q4_K_M+own" or
+            "Q8_0, sequences=5".
+        type: the GGUF type or number format of the weights, such as "Q4_K_M"; None if unknown.
+        imatrix: the importance matrix that it was quantized with, by its name.
+    """
+
+    model: str
+    name: str = ""
+    type: str | None = None
+    imatrix: str | None = None
+
+    @classmethod
+    def from_label(cls, label: str) -> Variant:
+        """Take apart what people call a file: this is the only place that does.
+
+        Args:
+            label: `OWNER/MODEL:TYPE, option=value`, the address of a server, or a file or folder
+                `…/MODEL-TYPE+imatrix.gguf`, `…/MODEL-GPTQ-4bit`.
+
+        Example:
+            >>> Variant.from_label("files/erank-tiny-Q4_K_M+own.gguf")
+            Variant(model='erank-tiny', name='Q4_K_M+own', type='Q4_K_M', imatrix='own')
+        """
+        if "://" in label:
+            return cls(one_line(label))
+        path, *options = re.split("[:,]", label, maxsplit=1)
+        file = (path.rstrip("/").rpartition("/")[2] or path).removesuffix(".gguf")
+        parts = re.fullmatch(rf"(.+?)-((?:{_TYPE}|GPTQ)(?![A-Za-z0-9]).*)", file, re.DOTALL)
+        model, kind = parts.groups() if parts else (file, "")
+        name = ", ".join(filter(None, map(one_line, (kind, *options))))
+        found = re.search(rf"(?<![A-Za-z0-9])({_TYPE})(?![A-Za-z0-9])(?:\+(\w+))?", label)
+        return cls(one_line(model) or one_line(label), name, *(found.groups() if found else ()))
+
+
+_TYPE = r"(?:BF16|F16|F32|I?Q\d\w*)"
+
+
+def one_line(text: object) -> str:
+    """Return a text without line breaks and control characters."""
+    printable = "".join(c if c.isprintable() else " " for c in str(text))
+    return " ".join(printable.split())

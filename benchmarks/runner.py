@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import erank_lite
-from erank_lite.benchmarks.journal import Journal, opened
+from erank_lite.benchmarks.journal import Fields, Journal, Row, of, opened
 from erank_lite.benchmarks.quality.collection import Collection
 from erank_lite.benchmarks.quality.first_stage import Candidates
 from erank_lite.benchmarks.record import machine, versions
-from erank_lite.benchmarks.spec import ModelSpec, Weights
+from erank_lite.benchmarks.spec import ModelSpec, ResolvedModel
 from erank_lite.errors import InputError, ModelError
 from erank_lite.families.erank.prompt import instruction_text
 from erank_lite.reranker import Reranker, sort_results
-from erank_lite.types import Progress
+from erank_lite.util.reporter import SILENT, Reporter
 
 # What decides a result beside the model: these of the package's own files, and of its libraries.
 _CODE = (
@@ -25,12 +25,14 @@ _CODE = (
     "reranker.py", "text/tokenizer.py",
 )  # fmt: skip
 _LIBRARIES = ("llama-cpp-python", "torch", "transformers", "gptqmodel", "tokenizers")
-_KEPT = (
-    "id", "index", "first_stage_score", "score", "probability", "rank_score", "expected_score",
-    "forced", "truncated", "failure", "completion", "tokens", "engine",
-)  # fmt: skip
-
-Row = dict[str, Any]
+_OPTIONAL = of(int, float, None)
+# What is kept of a result.
+_FIELDS: Fields = {
+    "id": of(str), "index": of(int), "first_stage_score": _OPTIONAL, "score": of(int, None),
+    "probability": _OPTIONAL, "rank_score": _OPTIONAL, "expected_score": _OPTIONAL,
+    "forced": of(bool), "truncated": of(bool), "failure": of(str, None), "completion": of(str),
+    "tokens": of(int), "engine": of(str),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Job:
-    """Queries with the documents that are to be ranked for each."""
+    """Queries with the documents that are to be ranked for each.
+
+    Attributes:
+        collection: whose queries they are.
+        candidates: for each query the documents, best first, with the first stage's scores.
+        texts: of all these documents, by id.
+        settings: how they are read.
+    """
 
     collection: Collection
     candidates: Candidates
@@ -58,8 +67,10 @@ class Job:
     settings: Settings
 
     @classmethod
-    def of(cls, collection: Collection, candidates: Candidates, settings: Settings) -> Job:
-        """Fetch the documents' texts.
+    def from_candidates(
+        cls, collection: Collection, candidates: Candidates, settings: Settings
+    ) -> Job:
+        """Read the candidates' texts, and return the job.
 
         Raises:
             InputError: the collection lacks a document.
@@ -70,7 +81,8 @@ class Job:
         if missing:
             raise InputError(
                 f"{collection.name} has no document {missing[0]!r}, which the first stage names "
-                f"({len(missing)} such in all): is it a run of another collection?"
+                f"({len(missing)} such in all)",
+                "check that the run is of this collection",
             )
         return cls(collection, candidates, texts, settings)
 
@@ -99,6 +111,7 @@ class Outcome:
     """A job that is done.
 
     Attributes:
+        label: of the model.
         rows: for each query its documents in the first stage's order.
         description: what computed them.
         size: bytes of the weights; None for a server's.
@@ -122,38 +135,36 @@ class Outcome:
         return [row for documents in self.rows.values() for row in documents]
 
 
-def rerank(
-    spec: ModelSpec,
-    job: Job,
-    work: Path,
-    *,
-    say: Callable[[str], None],
-    progress: Progress,
-) -> Outcome:
+def document_ids(ranking: Mapping[str, Sequence[Row]]) -> dict[str, list[str]]:
+    """Return the ids of each query's documents, in their order."""
+    return {query: [row["id"] for row in rows] for query, rows in ranking.items()}
+
+
+def rerank(spec: ModelSpec, job: Job, folder: Path, reporter: Reporter = SILENT) -> Outcome:
     """Rerank what is missing of a job, and return all of it.
 
     Args:
         spec: the model.
         job: what is to be read.
-        work: where results are kept; the same job by the same model goes on where it was.
-        say: told what is worth a line.
-        progress: told how many documents are done, of how many ("documents"), and how far a
-            download or a conversion is, by bytes.
+        folder: where results are kept; the same job by the same model goes on where it was.
+        reporter: shows how many documents are done, and how far a download or a conversion is.
 
     Raises:
         ModelError: the model cannot be used, or cannot go on; what is finished is kept.
-        InputError: an option cannot be used, or the place.
+        InputError: an option cannot be used, or the folder.
     """
-    weights = spec.bring(progress)
+    model = spec.resolve(reporter)
     name = f"{spec.label}-{job.collection.name}"
-    with opened(work / "kept", name, facts(spec, weights, job)) as journal:
+    with opened(folder / "kept", name, facts(spec, model, job), _FIELDS) as journal:
         if len(journal.rows) < job.size:
             if journal.rows:
-                say(f"{spec.label}: {len(journal.rows)} of {job.size} documents were kept before")
+                reporter.message(
+                    f"{spec.label}: {len(journal.rows)} of {job.size} documents were kept before"
+                )
             try:
-                _go_on(spec, job, journal, progress)
+                _resume(spec, job, journal, reporter)
             except KeyboardInterrupt:
-                say(
+                reporter.message(
                     f"interrupted: {len(journal.rows)} of {job.size} documents are kept, and the "
                     "same command goes on from there"
                 )
@@ -162,17 +173,17 @@ def rerank(
             query: [journal.rows[query, name] for name, _ in documents]
             for query, documents in job.candidates.items()
         }
-        description = next((row["engine"] for d in rows.values() for row in d), weights.engine)
-        return Outcome(spec.label, rows, description, weights.size, journal.rate, journal.key)
+        description = next((row["engine"] for d in rows.values() for row in d), model.engine)
+        return Outcome(spec.label, rows, description, model.size, journal.rate, journal.key)
 
 
-def facts(spec: ModelSpec, weights: Weights, job: Job) -> dict[str, Any]:
+def facts(spec: ModelSpec, model: ResolvedModel, job: Job) -> dict[str, Any]:
     """Return all that matters to the results of a job by a model, as JSON has it."""
     settings = asdict(job.settings) | {"instruction": job.instruction}
     return settings | {
         "reads": job.digest(),
-        "weights": weights.digest,
-        "engine": weights.engine,
+        "weights": model.digest,
+        "engine": model.engine,
         "options": {name: str(value) for name, value in sorted(spec.options.items())},
         "code": _code(),
         "libraries": versions(_LIBRARIES),
@@ -180,38 +191,33 @@ def facts(spec: ModelSpec, weights: Weights, job: Job) -> dict[str, Any]:
     }
 
 
-def _go_on(spec: ModelSpec, job: Job, journal: Journal, progress: Progress) -> None:
-    left = {
+def _resume(spec: ModelSpec, job: Job, journal: Journal, reporter: Reporter) -> None:
+    missing = {
         query: [
-            (i, name, s) for i, (name, s) in enumerate(found) if (query, name) not in journal.rows
+            {"id": name, "place": i, "content": job.texts[name], "first_stage_score": score}
+            for i, (name, score) in enumerate(found)
+            if (query, name) not in journal.rows
         ]
         for query, found in job.candidates.items()
     }
-    queries = [query for query, documents in left.items() if documents]
-
-    def jobs() -> Iterator[tuple[str, Sequence[Row]]]:
-        for query in queries:
-            documents = [
-                {"id": n, "place": place, "content": job.texts[n], "first_stage_score": score}
-                for place, n, score in left[query]
-            ]
-            yield job.collection.queries[query], documents
-
-    with spec.load(progress) as engine:
+    queries = [query for query, documents in missing.items() if documents]
+    stage = f"{spec.label}, {job.collection.name}"
+    asked = ((job.collection.queries[query], missing[query]) for query in queries)
+    with spec.load(reporter) as engine:
         reranker = Reranker(engine, thinking=job.settings.thinking)
-        done = len(journal.rows)
-        progress("documents", done, job.size)
+        reporter.progress(stage, len(journal.rows), job.size, "documents")
         journal.begin()
         try:
             for number, result in reranker.iter_rerank_many(
-                jobs(), job.instruction, job.settings.truncate_length
+                asked, job.instruction, job.settings.truncate_length
             ):
-                kept = {name: result.get(name) for name in _KEPT} | {"index": result["place"]}
+                kept = {name: result.get(name) for name in _FIELDS} | {"index": result["place"]}
                 journal.add({"query": queries[number]} | kept)
-                done += 1
-                progress("documents", done, job.size)
+                reporter.progress(stage, len(journal.rows), job.size, "documents")
         except ModelError as error:
-            raise ModelError(f"{error}; what is finished is kept: run the command again") from None
+            raise ModelError(
+                f"{error.message}; what is finished is kept", error.hint or "run the command again"
+            ) from None
 
 
 def _code() -> str:

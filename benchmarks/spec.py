@@ -9,30 +9,30 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from erank_lite.engines import is_address
 from erank_lite.engines.base import Engine
-from erank_lite.errors import InputError
+from erank_lite.errors import ErankLiteError, InputError
 from erank_lite.load import load, resolve
-from erank_lite.models.prepare import is_a
-from erank_lite.types import Progress
+from erank_lite.models.ref import ModelRef
+from erank_lite.util.reporter import SILENT, Reporter
 
 _OPTION = re.compile(r",\s*([a-z_]+)=([^,]*)\Z")
-_PIECE, _PIECES = 1 << 20, 256
-
-
-def _quiet(stage: str, done: int, total: int) -> None:
-    pass
+_CHUNK, _CHUNKS = 1 << 20, 256
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """`MODEL[,OPTION=VALUE…]`, such as `erank-tiny:Q8_0,sequences=5` or `FOLDER,engine=gptq`.
+    """A model, its engine and the engine's options: `MODEL[,OPTION=VALUE…]`.
 
     Attributes:
         label: as it was typed, a path cut to its last part.
         model: as `Reranker` takes it.
         engine: its name, or "auto".
         options: the engine's own.
+
+    Example:
+        >>> spec = ModelSpec.parse("models/erank.gguf,engine=llama.cpp,sequences=5")
+        >>> spec.model, spec.engine, spec.options
+        ('models/erank.gguf', 'llama.cpp', {'sequences': '5'})
     """
 
     label: str
@@ -42,22 +42,33 @@ class ModelSpec:
 
     @classmethod
     def parse(cls, text: str, **options: Any) -> ModelSpec:
-        """Take `text` apart; `options` count where it does not name them itself.
+        """Take `text` apart.
+
+        | text                       | model          | engine, options                     |
+        |----------------------------|----------------|-------------------------------------|
+        | `erank-tiny:Q8_0`          | the whole text | "auto", none                        |
+        | `OWNER/NAME,sequences=5`   | `OWNER/NAME`   | "auto", `sequences`                 |
+        | `FOLDER,engine=gptq,k=v`   | `FOLDER`       | "gptq", `k`                         |
+        | `http://HOST:PORT,model=x` | the address    | "auto", `model`                     |
+        | `a,b.gguf`                 | the whole text | "auto", none: `b.gguf` has no `=`   |
+
+        Args:
+            text: what was typed.
+            options: used where `text` does not name them itself; None means not given.
 
         Raises:
-            InputError: there is no model in it.
+            InputError: there is no model in it, or an option is named twice.
         """
-        named: dict[str, Any] = {}
+        named: dict[str, str] = {}
         model = text.strip()
         while found := _OPTION.search(model):
             if found[1] in named:
-                raise InputError(f"{text!r} names {found[1]} twice")
-            named[found[1]] = _value(found[2].strip())
+                raise InputError(f"`{text}` names {found[1]} twice")
+            named[found[1]] = found[2].strip()
             model = model[: found.start()]
         if not model:
-            raise InputError(f"{text!r} names no model: MODEL,OPTION=VALUE is what is taken")
-        # Before `Path`, which would make one slash of an address's two.
-        label = model if is_address(model) else _label(model)
+            raise InputError(f"`{text}` names no model", "give MODEL, or MODEL,OPTION=VALUE")
+        label = model_label(model)
         label += "".join(f", {name}={value}" for name, value in reversed(named.items()))
         given = {name: value for name, value in options.items() if value is not None} | named
         return cls(label, model, str(given.pop("engine", "auto")), given)
@@ -66,27 +77,32 @@ class ModelSpec:
         """Return the same model run otherwise."""
         return ModelSpec(f"{self.label}, {suffix}", self.model, self.engine, self.options | options)
 
-    def bring(self, progress: Progress = _quiet) -> Weights:
+    def resolve(self, reporter: Reporter = SILENT) -> ResolvedModel:
         """Download and convert what is missing, and return what would be run.
 
         Raises:
             ModelError: the model, or its engine, cannot be used.
             InputError: a name or an option cannot.
         """
-        engine, place = resolve(self.model, self.engine, self.options, progress)
-        return Weights(engine, place)
+        plan, path = resolve(self.model, self.engine, self.options, reporter)
+        return ResolvedModel(plan.engine, path)
 
-    def load(self, progress: Progress = _quiet) -> Engine:
+    def load(self, reporter: Reporter = SILENT) -> Engine:
         """Load the model; see `erank_lite.load.load`."""
-        return load(self.model, self.engine, self.options, progress)
+        return load(self.model, self.engine, self.options, reporter)
 
 
 @dataclass(frozen=True)
-class Weights:
-    """What a name came to: the engine, and the file, folder or address that it runs."""
+class ResolvedModel:
+    """What a name came to.
+
+    Attributes:
+        engine: its name.
+        path: the file, the folder or the address that it runs.
+    """
 
     engine: str
-    place: Path | str
+    path: Path | str
 
     @property
     def size(self) -> int | None:
@@ -96,50 +112,43 @@ class Weights:
 
     @cached_property
     def digest(self) -> str:
-        """A hash of the weights and of what lies beside them; of a server, only its address.
+        """A hash of the weights and of the JSON files beside them; of a server, of its address.
 
         Of a large file 256 stretches of 1 MiB are read: another quantization, or another training,
         differs in each.
         """
         state = hashlib.blake2b(digest_size=12)
-        if isinstance(self.place, str):
-            state.update(self.place.encode())
+        if isinstance(self.path, str):
+            state.update(self.path.encode())
             return state.hexdigest()
-        beside = () if self.place.is_file() else sorted(self.place.glob("*.json*"))
-        for file in (*beside, *self._weights):
+        extra = () if self.path.is_file() else sorted(self.path.glob("*.json*"))
+        for file in (*extra, *self._weights):
             size = file.stat().st_size
-            state.update(f"{file.name if beside else ''} {size}\n".encode())
+            state.update(f"{file.name if extra else ''} {size}\n".encode())
             with file.open("rb") as data:
-                for piece in range(_PIECES) if size > _PIECES * _PIECE else (None,):
-                    if piece is None:
+                for chunk in range(_CHUNKS) if size > _CHUNKS * _CHUNK else (None,):
+                    if chunk is None:
                         state.update(data.read())
                     else:
-                        data.seek(piece * (size - _PIECE) // (_PIECES - 1))
-                        state.update(data.read(_PIECE))
+                        data.seek(chunk * (size - _CHUNK) // (_CHUNKS - 1))
+                        state.update(data.read(_CHUNK))
         return state.hexdigest()
 
     @property
     def _weights(self) -> list[Path]:
-        if isinstance(self.place, str):
+        if isinstance(self.path, str):
             return []
-        return [self.place] if self.place.is_file() else sorted(self.place.glob("*.safetensors"))
+        return [self.path] if self.path.is_file() else sorted(self.path.glob("*.safetensors"))
 
 
-def _label(model: str) -> str:
-    """Return the name; what lies here is called by the last part of its path."""
-    path, colon, kind = model.rpartition(":")
-    for place, rest in ((model, ""), (path, colon + kind)):
-        if place and is_a(Path.exists, place):
-            return Path(place).name + rest
-    return model
+def model_label(model: str) -> str:
+    """Return a model's name for results: of a file or folder here, the last part of its path.
 
-
-def _value(text: str) -> Any:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    Example:
+        >>> model_label("OWNER/NAME:Q8_0"), model_label("/tmp:Q8_0")
+        ('OWNER/NAME:Q8_0', 'tmp:Q8_0')
+    """
+    try:
+        return ModelRef.parse(model).label
+    except ErankLiteError:  # it is reported when the model is resolved
+        return model

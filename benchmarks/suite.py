@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from erank_lite.benchmarks.fidelity.compare import compare
+from erank_lite.benchmarks.files import write_json
 from erank_lite.benchmarks.quality.collection import Collection
 from erank_lite.benchmarks.quality.evaluate import FirstStage, evaluate
-from erank_lite.benchmarks.record import RECORDS, Record
+from erank_lite.benchmarks.record import RECORDS
 from erank_lite.benchmarks.report import read_records, write_report
 from erank_lite.benchmarks.runner import Job, Settings
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.errors import InputError, ModelError
-from erank_lite.models.prepare import BUNDLED_MODEL, checkpoint_folder
-from erank_lite.types import Progress
+from erank_lite.load import engine_for_calibration
+from erank_lite.models.prepare import checkpoint_folder
+from erank_lite.models.ref import ModelRef
+from erank_lite.util.reporter import SILENT, Reporter
 
 MATRIX = "+imatrix"
 """Behind a type: quantized with an importance matrix, over the model's own calibration text."""
@@ -51,8 +54,7 @@ class Suite:
         *,
         command: str,
         whole: bool,
-        say: Callable[[str], None],
-        progress: Callable[[str], Progress],
+        reporter: Reporter = SILENT,
     ) -> Path:
         """Measure, and return the page of the report.
 
@@ -62,8 +64,7 @@ class Suite:
                 there is not done again.
             command: what was typed.
             whole: the collections have all their queries.
-            say: told what is worth a line.
-            progress: from the name of a job to what is told how far it is.
+            reporter: shows how far it is.
 
         Raises:
             InputError: something that was given cannot be used.
@@ -72,30 +73,22 @@ class Suite:
         before, colon, _ = self.model.rpartition(":")
         if colon or "," in self.model:
             raise InputError(
-                f"{self.model!r} names more than a checkpoint: give {before or 'its name'} alone; "
-                "types go to --types"
+                f"`{self.model}` names more than a checkpoint",
+                f"give {before or 'its name'} alone; types go to --types",
             )
         if not self.types and not self.others:
-            raise InputError("there is nothing to compare: name types, or another model")
+            raise InputError("there is nothing to compare", "name types, or another model")
         reference = self.reference()
-        say(f"the reference is {reference.label}")
-        reference.bring(progress(reference.label))
-        specs = [self._spec(kind, out, progress) for kind in self.types] + list(self.others)
+        reporter.message(f"the reference is {reference.label}")
+        reference.resolve(reporter)
+        specs = [self._spec(quant_type, out, reporter) for quant_type in self.types]
+        specs += self.others
         for spec in specs:
-            spec.bring(progress(spec.label))  # a name that is wrong is told before hours of work
+            spec.resolve(reporter)  # a name that is wrong is reported before hours of work
         for collection in collections:
-            candidates, found_by = self.first_stage.of(collection, out, say)
-            job = Job.of(collection, candidates, self.settings)
-            compare(
-                reference,
-                specs,
-                job,
-                out,
-                command=command,
-                floor=True,
-                say=say,
-                progress=progress,
-            )
+            candidates, found_by = self.first_stage.retrieve(collection, out, reporter)
+            job = Job.from_candidates(collection, candidates, self.settings)
+            compare(reference, specs, job, out, command=command, reporter=reporter)
             for spec in (reference, *specs):
                 evaluate(
                     spec,
@@ -106,11 +99,10 @@ class Suite:
                     command=command,
                     alpha=_ALPHA,
                     whole=whole,
-                    say=say,
-                    progress=progress(spec.label),
+                    reporter=reporter,
                 )
         if self.speed:
-            self._speed(out / RECORDS, command, say)
+            self._measure_speed(out / RECORDS, command, reporter)
         return write_report(read_records([out / RECORDS]), out / "report")
 
     def reference(self) -> ModelSpec:
@@ -121,10 +113,11 @@ class Suite:
             spec = ModelSpec.parse(f"{self.model}:BF16,engine=llama.cpp")
         return replace(spec, label=f"{self.model}, BF16 as published")
 
-    def _spec(self, kind: str, out: Path, progress: Callable[[str], Progress]) -> ModelSpec:
-        plain, plus, rest = kind.partition("+")
+    def _spec(self, quant_type: str, out: Path, reporter: Reporter) -> ModelSpec:
+        """Return what runs a type, quantized first where it has an importance matrix."""
+        plain, plus, rest = quant_type.partition("+")
         if plus and plus + rest != MATRIX:
-            raise InputError(f"{kind!r} is no type: TYPE or TYPE{MATRIX} is what is taken")
+            raise InputError(f"`{quant_type}` is not a type", f"give TYPE or TYPE{MATRIX}")
         if not plus:
             spec = ModelSpec.parse(f"{self.model}:{plain},engine=llama.cpp")
             return replace(spec, label=f"{self.model}:{plain}")
@@ -134,33 +127,29 @@ class Suite:
 
             file.parent.mkdir(parents=True, exist_ok=True)
             convert_gguf(
-                checkpoint_folder(self.model),
+                checkpoint_folder(ModelRef.parse(self.model)),
                 file,
                 plain,
                 imatrix="auto",
-                check_perplexity=self.model != BUNDLED_MODEL,
-                progress=progress(f"{plain} with an importance matrix"),
+                open_engine=engine_for_calibration,
+                reporter=reporter,
             )
-        return replace(ModelSpec.parse(str(file)), label=f"{self.model}:{kind}")
+        return replace(ModelSpec.parse(str(file)), label=f"{self.model}:{quant_type}")
 
-    def _speed(self, records: Path, command: str, say: Callable[[str], None]) -> None:
-        from erank_lite.benchmarks.speed import Settings as SpeedSettings
-        from erank_lite.benchmarks.speed import small
+    def _measure_speed(self, records: Path, command: str, reporter: Reporter) -> None:
+        from erank_lite.benchmarks.speed import SpeedOptions, measure_small
+        from erank_lite.benchmarks.speed.summary import file_name
 
-        plain = next((kind for kind in self.types if "+" not in kind), "Q8_0")
+        plain = next((each for each in self.types if "+" not in each), "Q8_0")
         file = records / "speed.json"
         if file.is_file():
-            say(f"speed was measured before: remove {file} to measure it anew")
+            reporter.message(f"speed was measured before: remove {file} to measure it anew")
             return
-        say(f"speed of {self.model}:{plain}, and of its peers that are here")
+        model = f"{self.model}:{plain}"
+        reporter.message(f"speed of {model}, and of its peers that are here")
         try:
-            found: list[Record] = small(
-                f"{self.model}:{plain}",
-                records,
-                settings=SpeedSettings(repeat=1, say=say, command=command),
-            )
+            options = SpeedOptions(repeat=1, command=command)
+            for found in measure_small(model, options=options, reporter=reporter):
+                write_json(records / file_name(found), found)
         except ModelError as error:
-            say(f"speed was not measured: {error}")
-            return
-        for missing, why in found[0].get("skipped", {}).items():
-            say(f"{missing} was not measured: {why}")
+            reporter.message(f"speed was not measured: {error}")

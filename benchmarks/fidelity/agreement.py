@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 Row = Mapping[str, Any]
-_P = 0.9  # of rank-biased overlap: the first ten places have 86 % of the weight
+_P = 0.9  # of rank-biased overlap: the first ten ranks have 86 % of the weight
 _RESAMPLES = 10_000
 
 
@@ -37,14 +37,14 @@ def agreement(
           over queries;
         - top_10: share of the reference's first ten that are among the other's, mean over queries;
         - forced, failed: shares of documents;
-        - tokens: mean number of tokens written.
+        - tokens: mean number of tokens generated.
     """
     pairs = [
         (row, other)
         for query, documents in reference.items()
         for row, other in _paired(these[query], documents)
     ]
-    apart = [abs(_rank_score(a) - _rank_score(b)) for a, b in pairs]
+    differences = [abs(_rank_score(a) - _rank_score(b)) for a, b in pairs]
     rows = [row for row, _ in pairs]
     taus = [_tau(_paired(these[query], documents)) for query, documents in reference.items()]
     orders = [
@@ -54,8 +54,8 @@ def agreement(
     ]
     return {
         "same": statistics.fmean(a["score"] == b["score"] for a, b in pairs),
-        "difference": statistics.fmean(apart),
-        "difference_95": float(np.percentile(apart, 95)),
+        "difference": statistics.fmean(differences),
+        "difference_95": float(np.percentile(differences, 95)),
         "tau": _mean([tau for tau in taus if not math.isnan(tau)]),
         "rbo": _mean([rank_biased_overlap(a, b) for a, b in orders]),
         "top_10": _mean([len({*a[:10]} & {*b[:10]}) / len(b[:10]) for a, b in orders]),

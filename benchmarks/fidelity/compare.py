@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from erank_lite.benchmarks.fidelity.agreement import agreement, interval
-from erank_lite.benchmarks.fidelity.teacher_forcing import Distribution, distributions, divergence
-from erank_lite.benchmarks.quality.measures import by_queries
-from erank_lite.benchmarks.record import RECORDS, Record, file_name, record, write_json
-from erank_lite.benchmarks.runner import Job, Outcome, rerank
+from erank_lite.benchmarks.fidelity.teacher_forcing import Distributions, distributions, divergence
+from erank_lite.benchmarks.files import file_name, write_json
+from erank_lite.benchmarks.quality.measures import measures_by_query
+from erank_lite.benchmarks.record import RECORDS, Record, Variant, record
+from erank_lite.benchmarks.runner import Job, Outcome, document_ids, rerank
 from erank_lite.benchmarks.spec import ModelSpec
-from erank_lite.types import Progress
+from erank_lite.util.reporter import SILENT, Reporter
 
 _MEASURE = "nDCG@10"
 _DEPTH = 10
-_FLOOR = (5, 3)  # documents together, beside another number of the reference's own
+_FLOOR = (5, 3)  # documents together; the first that is not the reference's own number
 _POINTS = 200  # of a scatter plot
-
-Forced = dict[tuple[str, str], Distribution]
 
 
 def floor_of(reference: ModelSpec) -> ModelSpec:
     """Return the reference in another batch shape: how far it is from itself.
 
-    The same weights, kernels and text; only the sums are taken in another order. Nothing can be
-    told apart from the reference that is not further from it than this.
+    The same weights, kernels and text; only the sums are taken in another order. What is no further
+    from the reference than this cannot be told apart from it.
     """
-    together = next(n for n in _FLOOR if n != reference.options.get("sequences"))
+    together = next(n for n in _FLOOR if str(n) != str(reference.options.get("sequences")))
     return reference.with_options(
         f"{together} documents together", sequences=together, strict=False
     )
@@ -42,55 +42,49 @@ def compare(
     reference: ModelSpec,
     others: Sequence[ModelSpec],
     job: Job,
-    work: Path,
+    folder: Path,
     *,
     command: str,
-    floor: bool,
-    say: Callable[[str], None],
-    progress: Callable[[str], Progress],
+    floor: bool = True,
+    reporter: Reporter = SILENT,
 ) -> Record:
     """Measure how far each of `others` is from `reference`.
 
     Args:
-        reference: mostly the published checkpoint in BF16; what it gave is kept in `work` and
-            computed once.
+        reference: mostly the published checkpoint in BF16; what it gave is kept in `folder`
+            and computed once.
         others: what is compared with it.
         job: the documents.
-        work: a folder for what is finished, and for the record.
+        folder: gets what is finished, and the record.
         command: what was typed.
         floor: compare the reference in another batch shape too.
-        say: told what is worth a line.
-        progress: from the name of a job to what is told how far it is.
+        reporter: shows how far it is.
 
     Returns:
         A record of kind "fidelity": for each run what `agreement` gives, `nDCG@10`, its `change`
         from the reference's with the `interval` of a paired bootstrap, `kl` and `kl_95` (mean and
         95th percentile of the divergence of the answer's distribution, in nats, behind the
-        reference's reasoning; see `erank_lite.benchmarks.fidelity.teacher_forcing`), and `same_answer`, the
-        share of equal most probable answers there.
+        reference's reasoning; see `erank_lite.benchmarks.fidelity.teacher_forcing`), and
+        `same_answer`, the share of equal most probable answers there.
 
     Raises:
         ModelError: a model cannot be used, or cannot go on; what is finished is kept.
         InputError: something that was given cannot be used.
     """
-    outcome = rerank(reference, job, work, say=say, progress=progress(reference.label))
-    base = by_queries(_ids(outcome), job.collection, _DEPTH)[_MEASURE]
-
-    def answers(spec: ModelSpec) -> Forced:
-        name = f"{spec.label}, the reference's reasoning"
-        return distributions(spec, job, outcome, work, progress=progress(name))
-
-    expected = answers(reference)
+    outcome = rerank(reference, job, folder, reporter)
+    base = _by_query(outcome, job)
+    expected = distributions(reference, job, outcome, folder, reporter)
     specs = [(floor_of(reference), True)] if floor else []
     specs += [(spec, False) for spec in others]
     runs = []
     for spec, is_floor in specs:
-        found = rerank(spec, job, work, say=say, progress=progress(spec.label))
-        gains = by_queries(_ids(found), job.collection, _DEPTH)[_MEASURE]
+        found = rerank(spec, job, folder, reporter)
+        gains = _by_query(found, job)
         mean = statistics.fmean(gains.values())
         runs.append(
             {
                 "name": spec.label,
+                "variant": asdict(Variant.from_label(spec.label)),
                 "ran": found.description,
                 "size": found.size,
                 "floor": is_floor,
@@ -98,7 +92,7 @@ def compare(
                 _MEASURE: mean,
                 "change": mean - statistics.fmean(base.values()),
                 "interval": interval(gains, base),
-                **_apart(answers(spec), expected),
+                **_divergences(distributions(spec, job, outcome, folder, reporter), expected),
                 "documents_per_second": found.rate,
                 "scatter": _scatter(found, outcome),
             }
@@ -113,6 +107,7 @@ def compare(
         truncate_length=job.settings.truncate_length,
         reference={
             "name": reference.label,
+            "variant": asdict(Variant.from_label(reference.label)),
             "ran": outcome.description,
             "size": outcome.size,
             _MEASURE: statistics.fmean(base.values()),
@@ -123,22 +118,22 @@ def compare(
     compared = hashlib.blake2b(repr([run["name"] for run in runs]).encode(), digest_size=3)
     name = f"fidelity-{file_name(reference.label)}-{file_name(job.collection.name)}"
     name += f"-{outcome.key}-{compared.hexdigest()}.json"
-    write_json(work / RECORDS / name, made)
+    write_json(folder / RECORDS / name, made)
     return made
 
 
-def _ids(outcome: Outcome) -> dict[str, list[str]]:
-    return {query: [row["id"] for row in rows] for query, rows in outcome.ranking().items()}
+def _by_query(outcome: Outcome, job: Job) -> dict[str, float]:
+    return measures_by_query(document_ids(outcome.ranking()), job.collection, _DEPTH)[_MEASURE]
 
 
-def _apart(these: Forced, expected: Forced) -> dict[str, float | None]:
+def _divergences(these: Distributions, expected: Distributions) -> dict[str, float | None]:
     pairs = [(these[key], expected[key]) for key in expected if key in these]
     if not pairs:
         return {"kl": None, "kl_95": None, "same_answer": None}
-    apart = [divergence(a, b) for a, b in pairs]
+    found = [divergence(a, b) for a, b in pairs]
     return {
-        "kl": statistics.fmean(apart),
-        "kl_95": float(np.percentile(apart, 95)),
+        "kl": statistics.fmean(found),
+        "kl_95": float(np.percentile(found, 95)),
         "same_answer": statistics.fmean(np.argmax(a) == np.argmax(b) for a, b in pairs),
     }
 

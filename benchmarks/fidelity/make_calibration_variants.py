@@ -1,14 +1,13 @@
 """Quantize a checkpoint twice over, to see what calibration on the model's own text buys.
 
-    python -m erank_lite.benchmarks.fidelity.make_calibration_variants MODEL OUT --types Q4_K_M Q2_K --gptq
+    python -m erank_lite.benchmarks.fidelity.make_calibration_variants MODEL OUT --types Q2_K --gptq
 
-"own" is calibrated as `erank-lite convert` does it: ERank's prompts of the set that comes along,
-each followed by the model's own reasoning and answer. "generic" is calibrated on running text: the
-documents of the same set, without prompts or answers, joined and cut into as many samples of as
-many tokens. Everything else is the same. OUT gets NAME-TYPE+own.gguf and NAME-TYPE+generic.gguf of
-each type, the two importance matrices, and with --gptq the folders NAME-GPTQ+own and
-NAME-GPTQ+generic (4 bits, groups of 128);
-`erank-lite compare` takes them from there.
+"own" is calibrated as `erank-lite convert` does it: the prompts of the calibration set in this
+package, each followed by the model's own reasoning and answer. "generic" is calibrated on running
+text: the documents of the same set, without prompts or answers, joined and cut into as many samples
+of as many tokens. Everything else is the same. OUT gets NAME-TYPE+own.gguf and
+NAME-TYPE+generic.gguf of each type, the two importance matrices, and with --gptq the folders
+NAME-GPTQ+own and NAME-GPTQ+generic (4 bits, groups of 128), for `erank-lite compare` to use.
 """
 
 from __future__ import annotations
@@ -16,31 +15,32 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from erank_lite.convert.calibration import DEFAULT, SelfGeneratedCalibration, read_examples
 from erank_lite.convert.gguf.convert import convert_gguf
 from erank_lite.convert.gptq.convert import convert_gptq
 from erank_lite.convert.imatrix.collect import collect
-from erank_lite.convert.source import open_source
 from erank_lite.errors import ErankLiteError
+from erank_lite.load import engine_for_calibration
 from erank_lite.machine.hardware import usable_cores
-from erank_lite.models.prepare import BUNDLED_MODEL, checkpoint_folder, model_file
+from erank_lite.models.architecture import open_unquantized
+from erank_lite.models.prepare import checkpoint_folder, gguf_file
+from erank_lite.models.ref import ModelRef
 
 
-def texts(folder: Path) -> dict[str, list[Sequence[int]]]:
+def calibration_samples(folder: Path) -> dict[str, list[Sequence[int]]]:
     """Return the samples of both calibrations, as token ids."""
-    checkpoint, _ = open_source(folder)
-    triples = read_examples(DEFAULT)
-    own: list[Sequence[int]] = [*SelfGeneratedCalibration(checkpoint, triples).samples()]
-    running = checkpoint.tokenizer().encode("\n\n".join(t.document for t in triples)).ids
+    checkpoint, _ = open_unquantized(folder)
+    examples = read_examples(DEFAULT)
+    calibration = SelfGeneratedCalibration(checkpoint, examples, engine_for_calibration)
+    own: list[Sequence[int]] = [*calibration.samples()]
+    running = checkpoint.tokenizer().encode("\n\n".join(e.document for e in examples)).ids
     wanted = sum(map(len, own))
     running = (running * (wanted // len(running) + 1))[:wanted]
-    generic: list[Sequence[int]] = []
-    at = 0
-    for sample in own:
-        generic.append(running[at : at + len(sample)])
-        at += len(sample)
+    ends = [*accumulate(map(len, own), initial=0)]
+    generic: list[Sequence[int]] = [running[a:b] for a, b in pairwise(ends)]
     return {"own": own, "generic": generic}
 
 
@@ -55,28 +55,28 @@ def main() -> None:
     parser.add_argument("--gptq", action="store_true")
     arguments = parser.parse_args()
     try:
-        folder = checkpoint_folder(arguments.model)
+        model = ModelRef.parse(arguments.model)
+        folder = checkpoint_folder(model)
         name = Path(arguments.model).name
         arguments.out.mkdir(parents=True, exist_ok=True)
-        for which, samples in texts(folder).items():
+        for which, samples in calibration_samples(folder).items():
             matrix = arguments.out / f"{name}+{which}.imatrix.gguf"
             if arguments.types:
-                whole = model_file(f"{arguments.model}:BF16")
-                collect(whole, samples, threads=usable_cores()).write(matrix)
-            for kind in arguments.types:
+                unquantized = gguf_file(model, "BF16")
+                collect(unquantized, samples, threads=usable_cores()).write(matrix)
+            for quant_type in arguments.types:
                 convert_gguf(
                     folder,
-                    arguments.out / f"{name}-{kind}+{which}.gguf",
-                    kind,
+                    arguments.out / f"{name}-{quant_type}+{which}.gguf",
+                    quant_type,
                     force=True,
-                    check_perplexity=arguments.model != BUNDLED_MODEL,
                     imatrix=matrix,
                 )
             if arguments.gptq:
-                place = arguments.out / f"{name}-GPTQ+{which}"
-                convert_gptq(folder, place, samples=samples, force=True)
+                path = arguments.out / f"{name}-GPTQ+{which}"
+                convert_gptq(folder, path, samples=samples, force=True)
     except ErankLiteError as error:
-        sys.exit(f"calibrated: {error}")
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""One reasoning through two models: what each would answer after the very same tokens.
+"""Teacher forcing: what each model would answer after the very same reasoning.
 
-Two models that reason for themselves differ by what they wrote on the way, which luck decides: a
+Two models that reason for themselves differ by what they wrote before, which luck decides: a
 near tie between two words, early on. Here every model reads the reference's own reasoning, up to
-the place of the number, and gives its probabilities there: what is left is the error of its weights
+where the number begins, and gives its probabilities there: what is left is the error of its weights
 and kernels.
 """
 
@@ -11,24 +11,28 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from erank_lite.benchmarks.journal import Journal, opened
+from erank_lite.benchmarks.journal import Journal, number, opened
 from erank_lite.benchmarks.runner import Job, Outcome, facts
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.engines.base import Engine
 from erank_lite.errors import ModelError
 from erank_lite.families.erank.prompt import PromptBuilder
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
-from erank_lite.types import Progress, Request, Step
+from erank_lite.types import Request, Step
+from erank_lite.util.reporter import SILENT, Reporter
 
 Distribution = list[float]
 """Probabilities of the answers 0 to 10; what is missing from 1 is anything else."""
+Distributions = dict[tuple[str, str], Distribution]
+"""By query and document."""
 
 _CLOSE, _ANSWER = "</think>", "<answer>"
-_LEAST = 1e-9  # a probability below is this: KL divergence would be without bounds
-_SPARE = 4  # tokens of the context that a request takes beside prompt and reasoning
+_MIN_PROBABILITY = 1e-9  # one below counts as this, or KL divergence would have no bound
+_RESERVE = 4  # tokens of the context that a request takes beside prompt and reasoning
 
 
 class AnswerGuide:
@@ -40,11 +44,6 @@ class AnswerGuide:
         self._ids = ids
         self._first: Mapping[int, float] | None = None
         self._zero = 0.0
-
-    @property
-    def max_tokens(self) -> int:
-        """The most ids that the completion can hold at any moment."""
-        return len(self._ids) + 2
 
     def begin(self) -> Step:
         """Return the first step: read the reasoning."""
@@ -74,7 +73,12 @@ class AnswerGuide:
 
 
 def reasoning(completion: str) -> str | None:
-    """Return a completion up to the place where its answer's number stands; None without one."""
+    """Return a completion up to where its answer's number begins; None without an answer.
+
+    Example:
+        >>> reasoning("<think>so</think>\\n<answer> 7</answer>")
+        '<think>so</think>\\n<answer> '
+    """
     head, close, tail = completion.rpartition(_CLOSE)
     before, answer, after = tail.partition(_ANSWER)
     if not answer:
@@ -92,7 +96,7 @@ def divergence(these: Distribution, reference: Distribution) -> float:
 
 def _with_rest(masses: Distribution) -> Distribution:
     whole = [*masses, 1 - math.fsum(masses)]
-    kept = [max(p, _LEAST) for p in whole]
+    kept = [max(p, _MIN_PROBABILITY) for p in whole]
     return [p / math.fsum(kept) for p in kept]
 
 
@@ -100,18 +104,17 @@ def distributions(
     spec: ModelSpec,
     job: Job,
     reference: Outcome,
-    work: Path,
-    *,
-    progress: Progress,
-) -> dict[tuple[str, str], Distribution]:
+    folder: Path,
+    reporter: Reporter = SILENT,
+) -> Distributions:
     """Return a model's answer to each document after the reference's reasoning.
 
     Documents whose answer the reference did not reach are left out. What is finished is kept in
-    `work`, as by `erank_lite.benchmarks.runner.rerank`.
+    `folder`, as by `erank_lite.benchmarks.runner.rerank`.
 
     Raises:
-        ModelError: the model cannot be used, or its tokenizer is another.
-        InputError: an option cannot be used, or the place.
+        ModelError: the model cannot be used.
+        InputError: an option cannot be used, or the folder.
     """
     texts = {
         (query, row["id"]): text
@@ -119,29 +122,32 @@ def distributions(
         for row in rows
         if row["failure"] is None and (text := reasoning(row["completion"])) is not None
     }
-    weights = spec.bring(progress)
     read = hashlib.blake2b(repr(sorted(texts.items())).encode(), digest_size=12).hexdigest()
-    settings = facts(spec, weights, job) | {"reasoning": read}
-    name = f"forced-{spec.label}-{job.collection.name}"
-    with opened(work / "kept", name, settings) as journal:
+    settings = facts(spec, spec.resolve(reporter), job) | {"reasoning": read}
+    name = f"teacher-forcing-{spec.label}-{job.collection.name}"
+    with opened(folder / "kept", name, settings, {"distribution": _is_distribution}) as journal:
         if len(journal.rows) < len(texts):
-            _go_on(spec, job, texts, journal, progress)
+            _resume(spec, job, texts, journal, reporter)
         return {key: journal.rows[key]["distribution"] for key in texts if key in journal.rows}
 
 
-def _go_on(
+def _is_distribution(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 11 and all(map(number, value))
+
+
+def _resume(
     spec: ModelSpec,
     job: Job,
     texts: Mapping[tuple[str, str], str],
     journal: Journal,
-    progress: Progress,
+    reporter: Reporter,
 ) -> None:
-    left = [key for key in texts if key not in journal.rows]
-    with spec.load(progress) as engine:
+    missing = [key for key in texts if key not in journal.rows]
+    stage = f"{spec.label}, the reference's reasoning"
+    with spec.load(reporter) as engine:
         journal.begin()
-        done = len(journal.rows)
-        for completion in engine.run(_requests(engine, job, texts, left)):
-            query, name = left[completion.key]
+        for completion in engine.run(_requests(engine, job, texts, missing)):
+            query, name = missing[completion.key]
             if completion.failure is not None:
                 raise ModelError(f"document {name} of query {query}: {completion.failure}")
             assert isinstance(completion.guide, AnswerGuide)
@@ -149,24 +155,24 @@ def _go_on(
             if any(map(math.isnan, found)):
                 raise ModelError(f"{spec.label} computes no numbers (NaN): its file is damaged")
             journal.add({"query": query, "id": name, "distribution": found})
-            done += 1
-            progress("documents", done, len(texts))
+            reporter.progress(stage, len(journal.rows), len(texts), "documents")
 
 
 def _requests(
     engine: Engine,
     job: Job,
     texts: Mapping[tuple[str, str], str],
-    left: Sequence[tuple[str, str]],
-) -> Iterator[Request]:
-    core = PromptBuilder(engine.tokenizer, engine.chat_template)
+    missing: Sequence[tuple[str, str]],
+) -> Iterator[Request[AnswerGuide]]:
+    builder = PromptBuilder(engine.tokenizer, engine.chat_template)
     vocabulary = ScoreVocabulary(engine.tokenizer, engine.end_ids)
     prompts: tuple[str, Any] | None = None
-    for number, (query, name) in enumerate(left):
+    for key, (query, name) in enumerate(missing):
         if prompts is None or prompts[0] != query:
             text = job.collection.queries[query]
-            prompts = query, core.query(text, job.instruction, job.settings.truncate_length)
+            prompts = query, builder.query(text, job.instruction, job.settings.truncate_length)
         ids = engine.tokenizer.encode_trusted(texts[query, name])
-        room = engine.context_length - len(ids) - _SPARE
+        room = engine.context_length - len(ids) - _RESERVE
         prompt = prompts[1].document(job.texts[name], room)
-        yield Request(number, prompt, lambda ids=ids: AnswerGuide(vocabulary, ids))  # type: ignore[misc]
+        guide = partial(AnswerGuide, vocabulary, ids)
+        yield Request(key, prompt, guide, len(ids) + 2)

@@ -1,4 +1,4 @@
-"""A judged collection: queries, documents, and who said what is relevant."""
+"""A judged collection: queries, documents, and qrels (which are relevant)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Collection:
             itself names them (FollowIR); else None, and a first stage finds them.
         changed: FollowIR: for each topic, the documents that the changed instruction makes
             irrelevant; its queries are `TOPIC-og` and `TOPIC-changed`.
-        relevant: the least grade that counts as relevant where relevance is yes or no.
+        min_relevant: the lowest grade that counts as relevant where relevance is yes or no.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Collection:
     excluded: Mapping[str, frozenset[str]] = field(default_factory=dict)
     candidates: Mapping[str, list[str]] | None = None
     changed: Mapping[str, list[str]] = field(default_factory=dict)
-    relevant: int = 1
+    min_relevant: int = 1
 
     def texts(self, wanted: Iterable[str]) -> dict[str, str]:
         """Return the texts of these documents; what the collection lacks is left out."""
@@ -68,14 +68,14 @@ class Collection:
             {q: self.excluded[q] for q in keep if q in self.excluded},
             None if self.candidates is None else {q: self.candidates[q] for q in keep},
             {t: d for t, d in self.changed.items() if f"{t}-og" in keep},
-            self.relevant,
+            self.min_relevant,
         )
 
     def digest(self) -> str:
         """Return a hash of all that a first stage sees: queries, exclusions, every document.
 
         Raises:
-            InputError: a document comes twice, or an id is not one word, as TREC's runs want it.
+            InputError: a document comes twice, or an id is not one word, as TREC runs need it.
         """
         state = hashlib.blake2b(digest_size=8)
         for query, text in self.queries.items():
@@ -90,12 +90,12 @@ class Collection:
             seen.add(name)
             state.update(f"{name} {len(text)} {text}".encode("utf-8", "surrogatepass"))
         if not seen:
-            raise InputError(f"{self.name} holds no documents")
+            raise InputError(f"{self.name} has no documents")
         return state.hexdigest()
 
 
 def _check_word(collection: str, what: str, name: str) -> None:
     if len(name.split()) != 1 or name != name.strip():
         raise InputError(
-            f"{collection}: {name!r} cannot be the id of a {what}: a TREC run wants one word"
+            f"{collection}: {name!r} cannot be the id of a {what}: in a TREC run an id is one word"
         )

@@ -20,7 +20,7 @@ from typing import Any
 
 from erank_lite.benchmarks.quality.collection import Collection, Texts
 from erank_lite.benchmarks.quality.files import Row, grades, ids_of, part, rows
-from erank_lite.errors import InputError, ModelError
+from erank_lite.errors import InputError, missing_extra
 from erank_lite.families.erank.prompt import INSTRUCTIONS
 
 # Their queries are documents of the collection, and found first by every first stage.
@@ -42,7 +42,7 @@ def open_collections(name: str) -> list[Collection]:
 
     Raises:
         InputError: there is nothing of that name, or it cannot be read.
-        ModelError: a package of the extra `eval` is missing.
+        ModelError: the extra `eval` is not installed.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -54,8 +54,9 @@ def open_collections(name: str) -> list[Collection]:
         if subsets:
             return [_bright(folder, subset) for subset in subsets]
         raise InputError(
-            f"{folder} is no collection: BEIR has corpus.jsonl, queries.jsonl and qrels/test.tsv, "
-            "BRIGHT documents/ and examples/, FollowIR qrel_diff beside them"
+            f"`{folder}` is not a collection",
+            "give a folder of BEIR (corpus.jsonl, queries.jsonl, qrels/test.tsv), BRIGHT "
+            "(documents/, examples/) or FollowIR (corpus, queries, qrel_diff)",
         )
     if folder.name in _bright_subsets(folder.parent):
         return [_bright(folder.parent, folder.name)]
@@ -93,14 +94,14 @@ def _titled(title: object, text: object) -> str:
 
 def _once(queries: dict[str, str], query: str, text: str, where: Path) -> None:
     if queries.setdefault(query, text) != text:
-        raise InputError(f"{where}: query {query!r} comes twice, with two different texts")
+        raise InputError(f"`{where}`: query {query!r} comes twice, with two different texts")
 
 
 def _excluded(row: Row, where: Path) -> frozenset[str]:
     """Return the ids that must not be ranked, as BRIGHT names them ("N/A" means none)."""
-    beside = row.get("metadata")
-    named = row if "excluded_ids" in row or not isinstance(beside, dict) else beside
-    return frozenset(ids_of(named, "excluded_ids", where)) - {"N/A"}
+    metadata = row.get("metadata")
+    source = row if "excluded_ids" in row or not isinstance(metadata, dict) else metadata
+    return frozenset(ids_of(source, "excluded_ids", where)) - {"N/A"}
 
 
 def _bright_subsets(folder: Path) -> list[str]:
@@ -119,7 +120,7 @@ def _bright(folder: Path, subset: str) -> Collection:
     files = _needed(folder, f"documents/{subset}")
     known = f"bright/{_BRIGHT.get(subset, subset.replace('_', '-'))}"
     if known not in INSTRUCTIONS:
-        raise InputError(f"{folder}: BRIGHT has no subset {subset!r}")
+        raise InputError(f"`{folder}`: BRIGHT has no subset {subset!r}")
 
     def read() -> Texts:
         for row in rows(files, "id", "content"):
@@ -142,12 +143,12 @@ def _followir(folder: Path) -> Collection:
     candidates = _lists(_needed(folder, "top_ranked"))
     changed = _lists(_needed(folder, "qrel_diff"))
     if not changed:
-        raise InputError(f"{folder}: qrel_diff names no topic")
+        raise InputError(f"`{folder}`: qrel_diff names no topic")
     asked = {str(row["_id"]) for row in rows(_needed(folder, "queries"), "_id")}
     known_by = {"queries": asked, "instruction": wanted, "top_ranked": candidates}
     for topic, which, (name, ids) in product(changed, ("og", "changed"), known_by.items()):
         if f"{topic}-{which}" not in ids:
-            raise InputError(f"{folder}: {name} lacks '{topic}-{which}', which qrel_diff implies")
+            raise InputError(f"`{folder}`: {name} lacks '{topic}-{which}', which qrel_diff implies")
     queries = {q: text for q, text in queries.items() if q.rpartition("-")[0] in changed}
     known = next((n for n in _FOLLOWIR if n in folder.resolve().name.lower()), None)
     collection = _collection(
@@ -175,20 +176,20 @@ def _ir_datasets(name: str) -> Collection:
     try:
         import ir_datasets
     except ModuleNotFoundError:
-        raise ModelError(
-            f"there is no folder {name}, and names of ir_datasets need it: "
-            "pip install 'erank-lite[eval]'"
-        ) from None
+        feature = f"`{name}`, which is not a folder here,"
+        raise missing_extra(feature, "ir_datasets", "eval") from None
     try:
         found = ir_datasets.load(name)
     except KeyError:
         close = difflib.get_close_matches(name, list(ir_datasets.registry), 3, cutoff=0.6)
-        hint = f"; close names: {', '.join(close)}" if close else ""
         raise InputError(
-            f"{name} is neither a folder nor a name that ir_datasets knows{hint}"
+            f"`{name}` is neither a folder nor a name that ir_datasets knows",
+            f"did you mean {' or '.join(close)}?" if close else None,
         ) from None
     if not (found.has_docs() and found.has_queries() and found.has_qrels()):
-        raise InputError(f"{name} has no documents, queries and judgements of its own: name a part")
+        raise InputError(
+            f"`{name}` has no documents, queries and judgements of its own", "name a part of it"
+        )
     judged: dict[str, dict[str, int]] = {}
     with _reading(name):
         for row in found.qrels_iter():
@@ -208,20 +209,20 @@ def _ir_datasets(name: str) -> Collection:
     collection = _collection(
         name, "trec-dl" if deep else "beir", queries, read, judged, {}, Path(name)
     )
-    return Collection(**vars(collection) | {"relevant": _DL_RELEVANT if deep else 1})
+    return Collection(**vars(collection) | {"min_relevant": _DL_RELEVANT if deep else 1})
 
 
 @contextlib.contextmanager
 def _reading(name: str) -> Iterator[None]:
-    """Say in one line what keeps ir_datasets from downloading or reading."""
+    """Turn what keeps ir_datasets from downloading or reading into one clear error."""
     try:
         yield
     # It reads a hundred collections by as many libraries: there is nothing narrower.
     except Exception as error:
         reason = textwrap.shorten(str(error), 240, placeholder=" …") or type(error).__name__
         raise InputError(
-            f"ir_datasets cannot bring {name}: {reason}; its page on ir-datasets.com says what to "
-            "download by hand"
+            f"ir_datasets cannot fetch `{name}`: {reason}",
+            "see its page on ir-datasets.com for what to download by hand",
         ) from None
 
 
@@ -235,11 +236,11 @@ def _collection(
     where: Path,
 ) -> Collection:
     if not queries:
-        raise InputError(f"{where} holds no judged query")
+        raise InputError(f"`{where}` has no judged query")
     missing = [q for q in judged if q not in queries]
     if missing and benchmark != "followir":
         raise InputError(
-            f"{where}: {len(missing)} judged queries are not among the queries, "
+            f"`{where}`: {len(missing)} judged queries are not among the queries, "
             f"{missing[0]!r} the first of them"
         )
     if any(part_ in _QUERIES_AMONG_DOCUMENTS for part_ in name.lower().split("/")):
@@ -257,5 +258,5 @@ def _collection(
 def _needed(folder: Path, *names: str) -> list[Path]:
     found = part(folder, *names)
     if not found:
-        raise InputError(f"{folder} has no {names[0]} (.jsonl, .tsv or .parquet)")
+        raise InputError(f"`{folder}` has no {names[0]} (.jsonl, .tsv or .parquet)")
     return found

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from erank_lite.benchmarks.files import file_name, write_json
+from erank_lite.benchmarks.journal import Row
 from erank_lite.benchmarks.quality.collection import Collection
 from erank_lite.benchmarks.quality.first_stage import (
     BM25,
     PAPER_DEPTH,
     Candidates,
     bm25,
-    from_run,
-    named,
+    candidates_from_run,
+    own_candidates,
     read_run,
     write_run,
 )
-from erank_lite.benchmarks.quality.measures import measured
-from erank_lite.benchmarks.quality.paper import published
-from erank_lite.benchmarks.record import RECORDS, Record, file_name, record, write_json
-from erank_lite.benchmarks.runner import Job, Row, rerank
+from erank_lite.benchmarks.quality.measures import mean_measures
+from erank_lite.benchmarks.quality.paper import paper_figures
+from erank_lite.benchmarks.record import RECORDS, Record, Variant, record
+from erank_lite.benchmarks.runner import Job, document_ids, rerank
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.hybrid import hybrid_scores
-from erank_lite.types import Progress
+from erank_lite.util.reporter import SILENT, Reporter
 
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
 _PAPER_TRUNCATION = 2048
@@ -45,21 +47,28 @@ class FirstStage:
     depth: int = PAPER_DEPTH
     run: Path | None = None
 
-    def of(
-        self, collection: Collection, work: Path, say: Callable[[str], None]
+    def retrieve(
+        self, collection: Collection, folder: Path, reporter: Reporter = SILENT
     ) -> tuple[Candidates, str]:
-        """Return the candidates of each query, and what found them.
+        """Find the candidates of each query, which takes BM25 minutes on a large collection.
 
-        BM25 is kept as a run in `work`: a job that goes on reads the same scores, to the digit.
+        Args:
+            collection: what is searched.
+            folder: gets BM25's run, so that a job that goes on reads the same scores, to the digit.
+            reporter: shows messages.
+
+        Returns:
+            The candidates, and what found them.
 
         Raises:
             InputError: the run cannot be used.
+            ModelError: BM25 is not installed.
         """
         if self.run is not None:
-            found = from_run(self.run, collection, self.depth)
+            found = candidates_from_run(self.run, collection, self.depth)
             missing = sum(not documents for documents in found.values())
             if missing:
-                say(
+                reporter.message(
                     f"{self.run.name} has no documents for {missing} of {len(found)} queries of "
                     f"{collection.name}: they count as 0"
                 )
@@ -67,12 +76,14 @@ class FirstStage:
         if collection.candidates is not None:
             longest = max(map(len, collection.candidates.values()))
             if longest > self.depth:
-                say(f"only {self.depth} of {longest} candidates are ranked: --depth takes more")
-            return named(collection, self.depth), _OWN
+                reporter.message(
+                    f"only {self.depth} of {longest} candidates are ranked: --depth takes more"
+                )
+            return own_candidates(collection, self.depth), _OWN
         name = "".join(c if c.isalnum() else "-" for c in collection.name)
-        file = work / "first-stage" / f"{name}-{self.depth}-{collection.digest()}.trec"
+        file = folder / "first-stage" / f"{name}-{self.depth}-{collection.digest()}.trec"
         if not file.is_file():
-            say(f"BM25 reads the documents of {collection.name}")
+            reporter.message(f"BM25 reads the documents of {collection.name}")
             write_run(file, bm25(collection, self.depth), BM25)
         run = read_run(file)
         return {q: list(run.get(q, {}).items()) for q in collection.queries}, BM25
@@ -83,32 +94,30 @@ def evaluate(
     job: Job,
     found_by: str,
     depth: int,
-    work: Path,
+    folder: Path,
     *,
     command: str,
     alpha: float,
     whole: bool,
-    say: Callable[[str], None],
-    progress: Progress,
+    reporter: Reporter = SILENT,
 ) -> Record:
     """Rerank a collection and measure it.
 
-    `work` gets the runs (`first-stage/…`, `runs/MODEL/COLLECTION-KEY.trec` and
+    `folder` gets the runs (`first-stage/…`, `runs/MODEL/COLLECTION-KEY.trec` and
     `….hybrid-ALPHA.trec`), the record (`records/quality-MODEL-COLLECTION-KEY.json`), and what is
     finished of the documents (`kept/`). KEY stands for all that matters to the results: another
     setting, or another collection of the same name, replaces nothing.
 
     Args:
         spec: the model.
-        job: the documents, as `FirstStage.of` found them.
+        job: the documents, as `FirstStage.retrieve` found them.
         found_by: what found them.
         depth: how many of each query were asked for.
-        work: a folder.
+        folder: of all results.
         command: what was typed.
         alpha: the weight of the first stage in the hybrid run that is written.
         whole: all queries of the collection are in it.
-        say: told what is worth a line.
-        progress: told how far it is.
+        reporter: shows how far it is.
 
     Returns:
         A record of kind "quality": `measures` has those of the first stage, of the reranked order
@@ -119,18 +128,18 @@ def evaluate(
         ModelError: the model cannot.
     """
     collection, settings = job.collection, job.settings
-    outcome = rerank(spec, job, work, say=say, progress=progress)
+    outcome = rerank(spec, job, folder, reporter)
     ranking = outcome.ranking()
     name = f"{file_name(collection.name)}-{outcome.key}"
-    file = work / "runs" / file_name(spec.label) / f"{name}.trec"
+    file = folder / "runs" / file_name(spec.label) / f"{name}.trec"
     write_run(file, _scored(ranking, "rank_score"), spec.label)
     measures: dict[str, Any] = {
-        "first stage": measured(
+        "first stage": mean_measures(
             {q: [name for name, _ in found] for q, found in job.candidates.items()},
             collection,
             depth,
         ),
-        "reranked": measured(_ids(ranking), collection, depth),
+        "reranked": mean_measures(document_ids(ranking), collection, depth),
     }
     if found_by != _OWN:
         hybrids = {
@@ -138,7 +147,8 @@ def evaluate(
             for a in sorted({*ALPHAS, alpha})
         }
         measures["hybrid"] = {
-            str(a): measured(_ids(hybrid), collection, depth) for a, hybrid in hybrids.items()
+            str(a): mean_measures(document_ids(hybrid), collection, depth)
+            for a, hybrid in hybrids.items()
         }
         write_run(
             file.with_name(f"{name}.hybrid-{alpha}.trec"),
@@ -158,6 +168,7 @@ def evaluate(
         "quality",
         command,
         model=spec.label,
+        variant=asdict(Variant.from_label(spec.label)),
         ran=outcome.description,
         size=outcome.size,
         collection=collection.name,
@@ -168,16 +179,16 @@ def evaluate(
         instruction=job.instruction,
         thinking=settings.thinking,
         truncate_length=settings.truncate_length,
-        strict=bool(spec.options.get("strict", False)),
+        strict=str(spec.options.get("strict")).lower() == "true",
         measures=measures,
-        published=published(spec.model, collection.name) if as_published else None,
+        published=paper_figures(spec.model, collection.name) if as_published else None,
         as_published=as_published,
         failed=sum(row["failure"] is not None for row in rows),
         forced=sum(row["forced"] for row in rows),
         tokens=statistics.fmean(row["tokens"] for row in rows) if rows else 0.0,
         documents_per_second=outcome.rate,
     )
-    write_json(work / RECORDS / f"quality-{file_name(spec.label)}-{name}.json", found)
+    write_json(folder / RECORDS / f"quality-{file_name(spec.label)}-{name}.json", found)
     return found
 
 
@@ -191,12 +202,8 @@ def bright(records: Sequence[Record]) -> dict[str, float] | None:
         for name in ("first stage", "reranked")
     }
     if all(r["as_published"] for r in subsets):
-        means |= published(subsets[0]["model"], "bright") or {}
+        means |= paper_figures(subsets[0]["model"], "bright") or {}
     return means
-
-
-def _ids(ranking: dict[str, list[Row]]) -> dict[str, list[str]]:
-    return {query: [row["id"] for row in rows] for query, rows in ranking.items()}
 
 
 def _scored(ranking: dict[str, list[Row]], name: str) -> dict[str, list[tuple[str, float | None]]]:

@@ -11,25 +11,25 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from erank_lite.errors import InputError, ModelError
+from erank_lite.errors import InputError, missing_extra
 
 Row = dict[str, Any]
-_KINDS = (".jsonl", ".tsv", ".parquet")
-_HIGHEST = 1000  # trec_eval reserves memory by the highest grade
+_SUFFIXES = (".jsonl", ".tsv", ".parquet")
+_MAX_GRADE = 1000  # trec_eval reserves memory by the highest grade
 _QRELS = ("query-id", "corpus-id", "score")
 
 
 def part(folder: Path, *names: str) -> list[Path]:
     """Return the files of the first of these parts that is there; an empty list for none."""
     for name in names:
-        place = folder / name
-        found = [place.with_name(place.name + kind) for kind in _KINDS]
+        path = folder / name
+        found = [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
         found = [file for file in found if file.is_file()][:1]
-        if not found and place.is_dir():
-            files = sorted(f for f in place.iterdir() if f.is_file())
-            for kind in _KINDS:  # the same rows may lie there twice, in two forms
-                found = found or [f for f in files if f.suffix == kind]
-        found = found or sorted(place.parent.glob(f"{place.name}-*.parquet"))
+        if not found and path.is_dir():
+            files = sorted(f for f in path.iterdir() if f.is_file())
+            for suffix in _SUFFIXES:  # the same rows may be there twice, in two formats
+                found = found or [f for f in files if f.suffix == suffix]
+        found = found or sorted(path.parent.glob(f"{path.name}-*.parquet"))
         if found:
             return found
     return []
@@ -44,7 +44,7 @@ def rows(files: list[Path], *needed: str) -> Iterator[Row]:
 
     Raises:
         InputError: a file cannot be read, or a row lacks a key; the message names file and line.
-        ModelError: a Parquet file, and what reads these is not installed.
+        ModelError: the extra `eval`, which reads Parquet, is not installed.
     """
     for file in files:
         read = {".jsonl": _json_lines, ".tsv": _table, ".parquet": _parquet}[file.suffix]
@@ -53,30 +53,32 @@ def rows(files: list[Path], *needed: str) -> Iterator[Row]:
             for number, row in read(file):
                 missing = [key for key in needed if key not in row]
                 if missing:
-                    raise InputError(f"{file}, line {number}: there is no {missing[0]!r}")
+                    raise InputError(f"`{file}`, line {number}: there is no {missing[0]!r}")
                 yield row
         except UnicodeDecodeError:
-            raise InputError(f"{file}, line {_undecodable(file)}: not valid UTF-8") from None
+            raise InputError(f"`{file}`, line {_undecodable(file)}: not valid UTF-8") from None
         except OSError as error:
-            raise InputError(f"{file} cannot be read: {error.strerror or error}") from None
+            raise InputError(f"`{file}` cannot be read: {error.strerror or error}") from None
 
 
 def grades(files: list[Path]) -> dict[str, dict[str, int]]:
     """Return judgements by query and document, from BEIR's tables or rows of the same names.
 
     Raises:
-        InputError: a file cannot be read, or a grade is no integer.
+        InputError: a file cannot be read, or a grade is not an integer.
     """
     found: dict[str, dict[str, int]] = {}
     for row in rows(files, *_QRELS):
         query, document, grade = (row[key] for key in _QRELS)
-        where = f"{files[0]}: the grade of {document!r} for query {query!r}"
+        where = f"`{files[0]}`: the grade of {document!r} for query {query!r}"
         try:
             value = int(grade)
         except (TypeError, ValueError):
-            raise InputError(f"{where} is no integer: {str(grade)[:40]!r}") from None
-        if abs(value) > _HIGHEST:
-            raise InputError(f"{where} is {value}: grades lie between -{_HIGHEST} and {_HIGHEST}")
+            raise InputError(f"{where} is not an integer: {str(grade)[:40]!r}") from None
+        if abs(value) > _MAX_GRADE:
+            raise InputError(
+                f"{where} is {value}: grades lie between -{_MAX_GRADE} and {_MAX_GRADE}"
+            )
         if found.setdefault(str(query), {}).setdefault(str(document), value) != value:
             raise InputError(f"{where} is given twice, as two different numbers")
     return found
@@ -86,11 +88,11 @@ def ids_of(row: Row, name: str, where: Path) -> list[str]:
     """Return a row's list of ids; none where there is none.
 
     Raises:
-        InputError: it is no list.
+        InputError: it is not a list.
     """
     found = row.get(name)
     if isinstance(found, str) or not isinstance(found, Iterable | None):
-        raise InputError(f"{where}: {name} must be a list of ids, not {str(found)[:40]!r}")
+        raise InputError(f"`{where}`: {name} must be a list of ids, not {str(found)[:40]!r}")
     return [str(i) for i in found or ()]
 
 
@@ -112,9 +114,9 @@ def _json_lines(file: Path) -> Iterator[tuple[int, Row]]:
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise InputError(f"{file}, line {number}: not valid JSON ({error})") from None
+                    raise InputError(f"`{file}`, line {number}: not valid JSON ({error})") from None
                 if not isinstance(row, dict):
-                    raise InputError(f"{file}, line {number}: not a JSON object")
+                    raise InputError(f"`{file}`, line {number}: not a JSON object")
                 yield number, row
 
 
@@ -134,13 +136,14 @@ def _table(file: Path) -> Iterator[tuple[int, Row]]:
                     yield number, dict(zip(header, cells, strict=True))
                 elif not set(_QRELS) <= set(header):
                     raise InputError(
-                        f"{file}, line {number}: the first line must name the columns "
-                        f"{', '.join(_QRELS)}, with tabs between them (BEIR's layout)"
+                        f"`{file}`, line {number}: the first line must name the columns "
+                        f"{', '.join(_QRELS)}",
+                        "separate them by tabs, as BEIR does",
                     )
                 continue
             if len(cells) != len(header):
                 raise InputError(
-                    f"{file}, line {number}: {len(cells)} cells for {len(header)} columns"
+                    f"`{file}`, line {number}: {len(cells)} cells for {len(header)} columns"
                 )
             yield number, dict(zip(header, cells, strict=True))
 
@@ -149,7 +152,7 @@ def _parquet(file: Path) -> Iterator[tuple[int, Row]]:
     try:
         from pyarrow import ArrowException, parquet
     except ModuleNotFoundError:
-        raise ModelError(f"{file} needs pyarrow: pip install 'erank-lite[eval]'") from None
+        raise missing_extra(f"`{file}`", "pyarrow", "eval") from None
     try:
         number = 0
         for batch in parquet.ParquetFile(file).iter_batches(1024):
@@ -157,4 +160,4 @@ def _parquet(file: Path) -> Iterator[tuple[int, Row]]:
                 number += 1
                 yield number, row
     except ArrowException as error:
-        raise InputError(f"{file} cannot be read: {error}") from None
+        raise InputError(f"`{file}` cannot be read: {error}") from None

@@ -1,11 +1,10 @@
-"""The first stage: BM25 as the paper has it, or a run of somebody else's; and TREC's run files."""
+"""The first stage: BM25 as in the paper, or somebody else's run; and TREC run files."""
 
 from __future__ import annotations
 
 import gzip
 import logging
 import math
-import os
 import re
 import zlib
 from collections.abc import Iterable, Mapping
@@ -16,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from erank_lite.benchmarks.quality.collection import Collection
-from erank_lite.errors import InputError, ModelError
+from erank_lite.errors import InputError, missing_extra
+from erank_lite.util.files import atomic
 
 Candidates = dict[str, list[tuple[str, float]]]
-"""For each query the documents found, best first, with the first stage's scores."""
+"""For each query the documents found, best first, with the scores of the first stage."""
 
 PAPER_DEPTH = 100
 BM25 = "BM25 (k1 0.9, b 0.4, Porter)"
@@ -49,9 +49,9 @@ def bm25(collection: Collection, depth: int) -> Candidates:
         import bm25s
         import Stemmer
     except ModuleNotFoundError as error:
-        raise ModelError(f"BM25 needs {error.name}: pip install 'erank-lite[eval]'") from None
+        raise missing_extra("BM25", str(error.name), "eval") from None
 
-    logging.getLogger("bm25s").setLevel(logging.ERROR)  # it tells of each step
+    logging.getLogger("bm25s").setLevel(logging.ERROR)  # it reports each step
 
     def words(texts: list[str]) -> Any:
         return bm25s.tokenize(
@@ -74,57 +74,57 @@ def bm25(collection: Collection, depth: int) -> Candidates:
     found: Candidates = {}
     tokens = bm25s.tokenization.convert_tokenized_to_string_list(asked)
     for query, terms in zip(collection.queries, tokens, strict=True):
-        out = collection.excluded.get(query, frozenset())
+        excluded = collection.excluded.get(query, frozenset())
         scores = index.get_scores(terms) if terms else np.zeros(0, np.float32)
-        places = _best(scores, depth + len(out))
-        kept = [(ids[i], float(scores[i])) for i in places if ids[i] not in out]
+        best = _best(scores, depth + len(excluded))
+        kept = [(ids[i], float(scores[i])) for i in best if ids[i] not in excluded]
         found[query] = kept[:depth]
     return found
 
 
 def _best(scores: npt.NDArray[np.float32], count: int) -> list[int]:
-    """Return the places of the `count` highest scores above 0; of equals, the first."""
+    """Return the indices of the `count` highest scores above 0; of equals, the first."""
     if len(scores) > count:
-        least = np.partition(scores, len(scores) - count)[len(scores) - count]
-        places = np.flatnonzero((scores >= least) & (scores > 0))
+        lowest = np.partition(scores, len(scores) - count)[len(scores) - count]
+        found = np.flatnonzero((scores >= lowest) & (scores > 0))
     else:
-        places = np.flatnonzero(scores > 0)
-    return [int(i) for i in places[np.lexsort((places, -scores[places]))][:count]]
+        found = np.flatnonzero(scores > 0)
+    return [int(i) for i in found[np.lexsort((found, -scores[found]))][:count]]
 
 
-def named(collection: Collection, depth: int) -> Candidates:
-    """Return the documents that the collection itself names, in its order, scored by their places.
+def own_candidates(collection: Collection, depth: int) -> Candidates:
+    """Return the documents that the collection itself names, in its order, scored by their ranks.
 
     FollowIR's lists come without scores.
     """
     assert collection.candidates is not None
     return {
-        query: [(name, -float(place)) for place, name in enumerate(names[:depth], 1)]
+        query: [(name, -float(rank)) for rank, name in enumerate(names[:depth], 1)]
         for query, names in collection.candidates.items()
     }
 
 
-def from_run(path: Path, collection: Collection, depth: int) -> Candidates:
+def candidates_from_run(path: Path, collection: Collection, depth: int) -> Candidates:
     """Return the first `depth` documents of each query by a TREC run, without those excluded.
 
     Raises:
-        InputError: the file cannot be read, or holds none of the collection's queries.
+        InputError: the file cannot be read, or has none of the collection's queries.
     """
     run = read_run(path)
     found: Candidates = {}
     for query in collection.queries:
-        out = collection.excluded.get(query, frozenset())
+        excluded = collection.excluded.get(query, frozenset())
         ranked = sorted(run.get(query, {}).items(), key=lambda pair: -pair[1])
-        found[query] = [(name, score) for name, score in ranked if name not in out][:depth]
+        found[query] = [(name, score) for name, score in ranked if name not in excluded][:depth]
     if not any(found.values()):
-        raise InputError(f"{path} holds none of the {len(found)} queries of {collection.name}")
+        raise InputError(f"`{path}` has none of the {len(found)} queries of {collection.name}")
     return found
 
 
 def read_run(path: Path) -> dict[str, dict[str, float]]:
     """Return the scores of a TREC run (`QUERY Q0 DOCUMENT RANK SCORE TAG`), by query and document.
 
-    A name that ends in .gz is unpacked.
+    A file whose name ends in .gz is decompressed.
 
     Raises:
         InputError: the file cannot be read; the message names the line.
@@ -135,9 +135,10 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
         data = gzip.decompress(data) if path.suffix == ".gz" else data
         lines = data.decode("utf-8-sig").split("\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        told = error.strerror or str(error) if isinstance(error, OSError) else "it is damaged"
-        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else told
-        raise InputError(f"{path} cannot be read: {reason}") from None
+        reason = error.strerror or str(error) if isinstance(error, OSError) else "it is damaged"
+        if isinstance(error, UnicodeDecodeError):
+            reason = "it is not UTF-8"
+        raise InputError(f"`{path}` cannot be read: {reason}") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -148,11 +149,11 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
             value = math.nan
         if not math.isfinite(value):
             raise InputError(
-                f"{path}, line {number}: not a line of a TREC run (QUERY Q0 DOCUMENT RANK SCORE "
-                f"TAG): {line[:60]!r}"
+                f"`{path}`, line {number}: not a line of a TREC run: {line[:60]!r}",
+                "write QUERY Q0 DOCUMENT RANK SCORE TAG",
             )
         if document in run.setdefault(query, {}):
-            raise InputError(f"{path}, line {number}: {document} comes twice for query {query}")
+            raise InputError(f"`{path}`, line {number}: {document} comes twice for query {query}")
         run[query][document] = value
     return run
 
@@ -160,16 +161,16 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
 def write_run(path: Path, run: Mapping[str, Iterable[tuple[str, float | None]]], tag: str) -> None:
     """Write a TREC run whose scores keep the order given.
 
-    Where two scores are equal, or there is none, 0.00001 parts them, so that every reader of the
-    file, which breaks ties by its own rules, ranks as this project does.
+    Where two scores are equal, or there is none, 0.00001 is put between them, so that every reader
+    of the file, which breaks ties by its own rules, ranks as this project does.
 
     Args:
-        path: written beside and renamed.
+        path: of the file, which appears whole or not at all.
         run: for each query its documents, best first, with their scores.
         tag: the run's name; white space in it becomes "-".
 
     Raises:
-        InputError: the place cannot be written, or an id holds white space.
+        InputError: the file cannot be written, or an id has white space in it.
     """
     word = "-".join(tag.split()) or "run"
     lines = []
@@ -183,10 +184,9 @@ def write_run(path: Path, run: Mapping[str, Iterable[tuple[str, float | None]]],
             ceiling = last - max(_STEP, abs(last) * 1e-6) if rank > 1 else math.inf
             last = min(ceiling, 0.0 if score is None else round(score, 6))
             lines.append(f"{query} Q0 {document} {rank} {last:.6f} {word}\n")
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text("".join(lines), "utf-8")
-        beside.replace(path)
+        with atomic(path) as partial:
+            partial.write_text("".join(lines), "utf-8")
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+        raise InputError(f"`{path}` cannot be written: {error.strerror}") from None

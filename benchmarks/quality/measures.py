@@ -6,52 +6,52 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from erank_lite.benchmarks.quality.collection import Collection
-from erank_lite.errors import ModelError
+from erank_lite.errors import missing_extra
 
 Ranking = Mapping[str, Sequence[str]]
 """For each query the ids of its documents, best first."""
 
 
-def measured(ranking: Ranking, collection: Collection, depth: int) -> dict[str, float]:
+def mean_measures(ranking: Ranking, collection: Collection, depth: int) -> dict[str, float]:
     """Return the mean of each measure over all judged queries; one without documents counts 0.
 
     nDCG@10 has trec_eval's linear gain; RR (mean reciprocal rank), AP (mean average precision) and
-    recall take the collection's own grade as relevant. Excluded documents never count: they are
-    dropped here too, whoever made the ranking. A collection with changed instructions gets p-MRR.
+    recall count as relevant what the collection itself does. Excluded documents never count: they
+    are dropped here too, whoever made the ranking. Where instructions were changed, there is p-MRR.
 
     Raises:
         ModelError: the extra `eval` is not installed.
     """
     values = {
         name: statistics.fmean(by_query.values())
-        for name, by_query in by_queries(ranking, collection, depth).items()
+        for name, by_query in measures_by_query(ranking, collection, depth).items()
     }
     if collection.changed:
         values = {"p-MRR": p_mrr(ranking, collection.changed)} | values
     return values
 
 
-def by_queries(ranking: Ranking, collection: Collection, depth: int) -> dict[str, dict[str, float]]:
-    """Return each measure of each judged query."""
+def measures_by_query(
+    ranking: Ranking, collection: Collection, depth: int
+) -> dict[str, dict[str, float]]:
+    """Return each measure of each judged query; see `mean_measures`."""
     try:
         import ir_measures
         from ir_measures import AP, RR, R, nDCG
     except ModuleNotFoundError as error:
-        raise ModelError(
-            f"measures of rankings need {error.name}: pip install 'erank-lite[eval]'"
-        ) from None
-    least = collection.relevant
+        raise missing_extra("measuring a ranking", str(error.name), "eval") from None
+    lowest = collection.min_relevant
     names = {
         nDCG @ 10: "nDCG@10",
-        RR(rel=least): "RR",
-        AP(rel=least): "AP",
-        R(rel=least) @ depth: f"R@{depth}",
+        RR(rel=lowest): "RR",
+        AP(rel=lowest): "AP",
+        R(rel=lowest) @ depth: f"R@{depth}",
     }
-    # Places, not scores: equal scores would be put in an order that is not ours.
+    # Ranks, not scores: equal scores would be put in an order that is not ours.
     run = {
         query: {
-            name: -float(place)
-            for place, name in enumerate(documents)
+            name: -float(rank)
+            for rank, name in enumerate(documents)
             if name not in collection.excluded.get(query, ())
         }
         for query, documents in ranking.items()

@@ -1,4 +1,4 @@
-"""What the ERank paper reports, to be printed beside a run made in the same way.
+"""What the ERank paper reports, to be shown next to a run made in the same way.
 
 arXiv 2509.00520, Table 3 and Tables 10 to 12: BF16, BM25's first 100 by Pyserini (FollowIR's own
 candidates), the original queries, no hybrid; nDCG@10, and p-MRR for FollowIR, both of 100.
@@ -26,7 +26,7 @@ _MODELS = {
 _FIRST_STAGE = {_DL19: 50.6, _DL20: 48.0, "bright": 13.7}
 
 
-def published(model: str, collection: str) -> dict[str, float] | None:
+def paper_figures(model: str, collection: str) -> dict[str, float] | None:
     """Return the paper's figures for a model and a collection, as fractions of 1, or None.
 
     Args:

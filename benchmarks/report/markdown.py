@@ -1,50 +1,54 @@
-"""Tables in GitHub's markdown, each with the command under it, ready for a README."""
+"""The report's tables in GitHub's markdown, to be included in documentation as they are.
+
+Headings are of the second and third level, for a page that has its own title.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from erank_lite.benchmarks.report import wording
-from erank_lite.benchmarks.report.records import Record
-from erank_lite.benchmarks.report.tables import Table
-
-
-def markdown(tables: Iterable[Table]) -> str:
-    """Return tables, each with what it shows, its commands, the machine and the commit."""
-    return "\n".join(_one(table) for table in tables)
+from erank_lite.benchmarks.record import one_line
+from erank_lite.benchmarks.report.content import Section, Table
+from erank_lite.benchmarks.report.format import machine
 
 
-def _one(table: Table) -> str:
-    words = {0, *table.text_columns}
-    lines = [f"**{_escaped(table.caption)}**", ""]
-    lines.append(_row(map(_escaped, table.head)))
-    lines.append(_row("---" if n in words else "--:" for n in range(len(table.head))))
-    lines += [_row(map(_escaped, row)) for row in table.rows]
-    lines.append("")
-    if table.note:
-        lines += [_escaped(table.note), ""]
-    commands = list(dict.fromkeys(wording.one_line(r.data["command"]) for r in table.records))
-    fence = "`" * max(
-        3, 1 + max((len(run) for run in re.findall("`+", "".join(commands))), default=0)
-    )
-    if commands:
-        lines += [f"{fence}console", *(f"$ {command}" for command in commands), fence, ""]
-        places = dict.fromkeys(map(_place, table.records))
-        lines += [f"{_escaped('; '.join(places))}.", ""]
+def markdown(sections: Sequence[Section]) -> str:
+    """Return all tables by section, each with its commands, the machine and the commit."""
+    lines = []
+    for section in sections:
+        lines += [f"## {_escaped(section.title)}", "", _escaped(section.text), ""]
+        for group in section.groups:
+            lines += [f"### {_escaped(group.title)}", ""]
+            for table in group.tables:
+                lines += _table(table)
     return "\n".join(lines)
 
 
-def _place(record: Record) -> str:
-    data = record.data
-    return f"{wording.machine(data['machine'])}; commit {data['commit']}, {data['date'][:10]}"
+def _table(table: Table) -> list[str]:
+    words = {0, *table.text_columns}
+    rules = ["---" if n in words else "--:" for n in range(len(table.head))]
+    rows = [[*map(_escaped, row)] for row in (table.head, *table.rows)]
+    lines = [f"**{_escaped(table.caption)}**", ""]
+    lines += [f"| {' | '.join(cells)} |" for cells in (rows[0], rules, *rows[1:])]
+    lines += ["", _escaped(table.note)] if table.note else []
+    commands = _once(one_line(record.command) for record in table.records)
+    if commands:
+        longest = max(map(len, re.findall("`+", "".join(commands))), default=0)
+        fence = "`" * max(3, longest + 1)
+        lines += ["", f"{fence}console", *(f"$ {command}" for command in commands), fence]
+        made = _once(
+            f"{machine(r.machine)}; commit {r.commit}, {r.date[:10]}" for r in table.records
+        )
+        lines += ["", f"{_escaped('; '.join(made))}."]
+    return [*lines, ""]
 
 
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _once(texts: Iterable[str]) -> list[str]:
+    return [*dict.fromkeys(texts)]
 
 
 def _escaped(text: str) -> str:
     """Return text that stays text: no cell border, markup or tag."""
-    text = wording.one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\|`*\[\]~])", r"\\\1", text)

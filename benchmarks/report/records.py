@@ -1,112 +1,243 @@
-"""The JSON files that the benchmarks write, read and checked."""
+"""The records that the report reads, typed: a frozen dataclass for each kind of record.
+
+The fields are the keys of the JSON object. One with a default may be null or missing there; what an
+object holds beside these keys is passed over.
+"""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from erank_lite.benchmarks.record import RECORDS
-from erank_lite.benchmarks.report.schema import SCHEMAS, check
-from erank_lite.errors import InputError
-
-log = logging.getLogger(__name__)
+from erank_lite.benchmarks.record import Variant
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where something was measured; `memory` in bytes."""
+
+    system: str
+    processor: str | None = None
+    cores: int | None = None
+    memory: float | None = None
+    gpus: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Record:
-    """One measurement.
+    """A measurement, with what it needs to be judged; two are equal where they are the same.
 
     Attributes:
-        name: of the file that it came from, without folders.
-        kind: one of `SCHEMAS`.
-        data: what the file holds, as the schema of its kind says.
+        file: the name of the file that it was read from, without folders.
+        data: all that the file holds.
+    """
+
+    kind: ClassVar[str] = ""
+    file: str
+    data: Mapping[str, Any]
+    metrics_version: int
+    command: str
+    commit: str
+    date: str
+    machine: Machine
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """Measures of a ranking, by name; of the hybrids, by alpha first."""
+
+    first_stage: Mapping[str, float] = field(default_factory=dict, metadata={"key": "first stage"})
+    reranked: Mapping[str, float]
+    hybrid: Mapping[float, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Quality(Record):
+    """How well a model ranks a judged collection; `size` in bytes, None for a server."""
+
+    kind: ClassVar[str] = "quality"
+    model: str
+    variant: Variant
+    ran: str
+    size: float | None = None
+    collection: str
+    queries: int
+    documents: int
+    depth: int | None = None
+    first_stage: str | None = None
+    thinking: object = None
+    truncate_length: int | None = None
+    strict: bool = False
+    measures: Measures
+    published: Mapping[str, float] = field(default_factory=dict)
+    failed: float | None = None
+    forced: float | None = None
+    tokens: float | None = None
+    documents_per_second: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What the files of a fidelity record are compared with."""
+
+    name: str
+    variant: Variant
+    ran: str
+    size: float | None = None
+    ndcg: float = field(metadata={"key": "nDCG@10"})
+    documents_per_second: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A file compared with the reference, or the reference itself in another batch shape (floor).
+
+    Attributes:
+        same, top_10, same_answer, forced, failed: shares.
+        difference: mean absolute difference of rank scores, from 0 to 10.
+        change: of nDCG@10 from the reference's, with the `interval` of a paired bootstrap.
+        kl: in nats.
+        scatter: the reference's rank score and this one's, of some documents.
     """
 
     name: str
-    kind: str
-    data: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, data: Any, name: str) -> Record:
-        """Return the record that `data`, from the file `name`, is.
-
-        Raises:
-            InputError: it is none.
-        """
-        if not isinstance(data, dict) or "kind" not in data:
-            raise InputError(f"{name} is no record: it has no kind ({', '.join(SCHEMAS)})")
-        kind = data["kind"]
-        if not isinstance(kind, str) or kind not in SCHEMAS:
-            raise InputError(f"{name}: there is no kind {kind!r}, only {', '.join(SCHEMAS)}")
-        check(data, kind, name)
-        return cls(Path(name).name, kind, data)
-
-
-def read_records(sources: Iterable[str | Path]) -> list[Record]:
-    """Read records from JSON files and from folders of them.
-
-    A folder's own `.json` files are read; where none of them is a record, those of its subfolder
-    `RECORDS`, so that what a benchmark made may be named as a whole. What has no `kind` there is
-    passed over. A file that is named must be a record.
-
-    Raises:
-        InputError: a path is missing, a file is broken, lacks a key or is of no known kind, or
-            there is no record at all.
-    """
-    found: dict[Path, Record] = {}
-    passed_over = 0
-    given = [Path(source) for source in sources]
-    for source in given:
-        if source.is_dir():
-            here, others = _of_folder(source)
-            if not here:
-                here, more = _of_folder(source / RECORDS)
-                others += more
-            passed_over += others
-        elif source.exists():
-            here = {source: _read(source)}
-        else:
-            raise InputError(f"there is no file or folder {source}")
-        for path, data in here.items():
-            if path.resolve() not in found:
-                found[path.resolve()] = Record.of(data, str(path))
-    if not found:
-        where = ", ".join(map(str, given)) or "no file"
-        raise InputError(
-            f"no record in {where}: give JSON files of the benchmarks, or a folder of them"
-            + f" ({passed_over} files there have no kind)" * bool(passed_over)
-        )
-    return list(found.values())
+    variant: Variant
+    ran: str
+    size: float | None = None
+    floor: bool = False
+    same: float
+    difference: float
+    difference_95: float | None = None
+    tau: float | None = None
+    rbo: float | None = None
+    top_10: float | None = None
+    ndcg: float = field(metadata={"key": "nDCG@10"})
+    change: float
+    interval: tuple[float, float]
+    forced: float | None = None
+    failed: float | None = None
+    tokens: float | None = None
+    kl: float | None = None
+    kl_95: float | None = None
+    same_answer: float | None = None
+    documents_per_second: float | None = None
+    scatter: tuple[tuple[float, float], ...]
 
 
-def _of_folder(folder: Path) -> tuple[dict[Path, Any], int]:
-    """Return what the folder's own files with a `kind` hold, and how many have none."""
-    found: dict[Path, Any] = {}
-    passed_over = 0
-    for path in sorted(folder.glob("*.json")):
-        if not path.is_file():
-            continue
-        try:
-            data = _read(path)
-        except InputError as error:
-            log.warning("%s: passed over", error)
-            data = None
-        if isinstance(data, dict) and "kind" in data:
-            found[path] = data
-        else:
-            passed_over += 1
-    return found, passed_over
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fidelity(Record):
+    """How near a model's files come to their reference, on the same documents."""
+
+    kind: ClassVar[str] = "fidelity"
+    collection: str
+    queries: int
+    documents: int
+    thinking: object = None
+    reference: Reference
+    runs: tuple[Run, ...]
+
+    @property
+    def files(self) -> list[Run]:
+        """The files that were compared, the largest first."""
+        return sorted((r for r in self.runs if not r.floor), key=lambda r: -(r.size or 0))
+
+    @property
+    def floors(self) -> list[Run]:
+        """The reference against itself."""
+        return [run for run in self.runs if run.floor]
 
 
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "its text"
-        raise InputError(f"{path} is no JSON: {where} cannot be read") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """The documents of a speed record; `shared`, `own` and `tokens` (written) of each."""
+
+    documents: int
+    shared: int
+    own: int
+    tokens: int
+    sequences: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """One of the ways that the documents went; times in seconds, `peak_memory` in bytes."""
+
+    name: str
+    what: str = ""
+    documents_per_second: float | None = None
+    tokens_per_second: float | None = None
+    first_result: float | None = None
+    last_result: float | None = None
+    peak_memory: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """What no system can pass, and why."""
+
+    what: str = ""
+    documents_per_second: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What the machine itself can do."""
+
+    gflops: float | None = None
+    gigabytes_per_second: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Speed(Record):
+    """The same documents by several systems."""
+
+    kind: ClassVar[str] = "speed"
+    model: str
+    work: Workload
+    systems: tuple[System, ...] = field(metadata={"key": "ways"})
+    ceiling: Ceiling | None = None
+    practical_ceiling: Ceiling | None = None
+    notes: tuple[str, ...] = ()
+    machine_rates: Rates = field(default_factory=Rates)
+
+    @property
+    def ours(self) -> float | None:
+        """erank-lite's own documents per second."""
+        rates = (s.documents_per_second for s in self.systems if s.name == "erank-lite")
+        return next((rate for rate in rates if rate), None)
+
+    @property
+    def ceilings(self) -> dict[str, Ceiling]:
+        """The ceilings by their names."""
+        found = {"ceiling": self.ceiling, "practical ceiling": self.practical_ceiling}
+        return {name: ceiling for name, ceiling in found.items() if ceiling}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Speed and memory (bytes) at one value of what grows."""
+
+    x: float
+    documents_per_second: float
+    peak_memory: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Growth(Record):
+    """How speed and memory change as the work grows along `axis`."""
+
+    kind: ClassVar[str] = "growth"
+    model: str
+    axis: str
+    points: tuple[Point, ...]
+
+    @property
+    def in_order(self) -> list[Point]:
+        """The points by what grows."""
+        return sorted(self.points, key=lambda point: point.x)
+
+
+KINDS: dict[str, type[Record]] = {each.kind: each for each in (Quality, Fidelity, Speed, Growth)}
+"""The class of each kind of record."""

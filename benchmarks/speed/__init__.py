@@ -1,17 +1,20 @@
 """How fast each engine and its peers are here, and how near to what the machine can do.
 
-`measure_speed` compares ways of reranking in one run, `measure_growth` follows one along the number
-or length of documents, of reasoning, or of sequences, `sweep` goes over types and engines, and
-`small` is a preset of minutes. `python -m erank_lite.benchmarks.speed --help` does all of it.
+`measure_speed` runs a grid of workloads and systems, `measure_scaling` follows systems along one
+axis of it, and `measure_small` is a preset of minutes. `python -m erank_lite.benchmarks.speed
+--help` does all of it.
 """
 
-from erank_lite.benchmarks.speed.compare import Settings, measure_speed
-from erank_lite.benchmarks.speed.growth import AXES, measure_growth
-from erank_lite.benchmarks.speed.sweep import small, sweep
-from erank_lite.benchmarks.speed.ways import WAYS, Peers
-from erank_lite.benchmarks.speed.work import Work
+from erank_lite.benchmarks.speed.measure import (
+    SpeedOptions,
+    measure_scaling,
+    measure_small,
+    measure_speed,
+)
+from erank_lite.benchmarks.speed.systems import SYSTEMS, Peers
+from erank_lite.benchmarks.speed.workload import AXES, Workload
 
 __all__ = [
-    "AXES", "WAYS", "Peers", "Settings", "Work", "measure_growth", "measure_speed", "small",
-    "sweep",
+    "AXES", "SYSTEMS", "Peers", "SpeedOptions", "Workload", "measure_scaling", "measure_small",
+    "measure_speed",
 ]  # fmt: skip

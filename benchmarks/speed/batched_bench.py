@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
-from erank_lite.benchmarks.speed.work import Work
+from erank_lite.benchmarks.speed.trial import Measurement, Trial
+from erank_lite.benchmarks.speed.workload import Workload
 from erank_lite.errors import ModelError
 
-_STEP = 256  # llama.cpp pads a sequence's cells to this
+_PADDING = 256  # llama.cpp pads a sequence's cells to this
 
 
 @dataclass(frozen=True)
@@ -25,32 +25,25 @@ class Bench:
     reading: float
     decoding: float
 
-    def rate(self, work: Work) -> float:
-        """Return the documents per second of a work that is read and decoded at these rates."""
-        own = work.own + work.shared / work.documents
-        return 1 / (own / self.reading + work.tokens / self.decoding)
+    def rate(self, workload: Workload) -> float:
+        """Return the documents per second of a workload that is read and decoded at these rates."""
+        own = workload.own + workload.shared / workload.documents
+        return 1 / (own / self.reading + workload.tokens / self.decoding)
 
 
-def batched_bench(program: str, model: Path, work: Work, threads: int, timeout: float) -> Bench:
-    """Run llama-batched-bench on the shapes of `work`.
-
-    Raises:
-        ModelError: it failed, or told nothing that can be read.
-    """
-    cells = -(-work.cells // _STEP) * _STEP
-    command = [program, "-m", str(model), "-t", str(threads), "-c", str(cells * work.together)]
-    command += ["-b", "2048", "-ub", "512", "-npp", str(work.shared + work.own)]
-    command += ["-ntg", str(work.tokens), "-npl", str(work.together)]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=timeout
-        )
-    except subprocess.TimeoutExpired:
-        raise ModelError(f"llama-batched-bench was not done after {timeout:.0f} seconds") from None
+def run(trial: Trial) -> Measurement:
+    """Run llama-batched-bench on the shapes of the workload; `options`: its program."""
+    workload = trial.workload
+    cells = -(-workload.context_length // _PADDING) * _PADDING
+    command = [trial.options["program"], "-m", trial.path, "-t", str(trial.threads)]
+    command += ["-c", str(cells * workload.concurrent), "-b", "2048", "-ub", "512"]
+    command += ["-npp", str(workload.shared + workload.own), "-ntg", str(workload.tokens)]
+    command += ["-npl", str(workload.concurrent)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"code {done.returncode}"]
         raise ModelError(f"llama-batched-bench failed: {lines[-1][:200]}")
-    return parse(done.stdout)
+    return Measurement("llama-batched-bench", extra=asdict(parse(done.stdout)))
 
 
 def parse(text: str) -> Bench:

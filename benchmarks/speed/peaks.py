@@ -1,4 +1,4 @@
-"""What the machine computes and brings from memory, measured on the spot, with as many threads.
+"""The machine's peaks, computing and reading memory: measured on the spot, with as many threads.
 
 - `matmul_gflops`: a product of two float32 matrices by numpy's BLAS.
 - `model_gflops`: llama.cpp reading one prompt of a micro-batch with this file: what its kernels for
@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from erank_lite.benchmarks.speed.ceiling import Costs
-from erank_lite.benchmarks.speed.job import Job, Outcome
 from erank_lite.benchmarks.speed.memory import peak_memory
-from erank_lite.benchmarks.speed.work import Work
+from erank_lite.benchmarks.speed.roofline import Costs
+from erank_lite.benchmarks.speed.trial import Measurement, Trial
+from erank_lite.benchmarks.speed.workload import Workload
 from erank_lite.errors import ModelError
 from erank_lite.machine.hardware import memory
-from erank_lite.machine.planning import MICRO_BATCH
+from erank_lite.machine.plan import MICRO_BATCH
 from erank_lite.models.gguf import GGUFFile
 
 _MATRIX = 2048
@@ -33,26 +33,26 @@ _REPEAT = 5
 _ENOUGH = 5.0  # seconds after which nothing is repeated
 
 
-def run(job: Job) -> Outcome:
-    """Measure the rates; `job.path` is the GGUF file."""
-    beside = {
+def run(trial: Trial) -> Measurement:
+    """Measure the rates; `trial.path` is the GGUF file."""
+    extra = {
         "matmul_gflops": matmul(),
-        "model_gflops": model(Path(job.path), job.threads, job.ordinary[0]),
-        "gigabytes_per_second": bandwidth(job.threads),
+        "model_gflops": model(Path(trial.path), trial.threads, trial.ordinary[0]),
+        "gigabytes_per_second": bandwidth(trial.threads),
     }
-    return Outcome("rates of this machine", peak_memory=peak_memory(), beside=beside)
+    return Measurement("rates of this machine", peak_memory=peak_memory(), extra=extra)
 
 
 def best(act: Callable[[], object]) -> float:
-    """Return the least seconds that `act` takes, of a few times."""
-    least, begun = float("inf"), time.perf_counter()
+    """Return the fewest seconds that `act` takes, of a few times."""
+    fastest, begun = float("inf"), time.perf_counter()
     for _ in range(_REPEAT):
         start = time.perf_counter()
         act()
-        least = min(least, time.perf_counter() - start)
+        fastest = min(fastest, time.perf_counter() - start)
         if time.perf_counter() - begun > _ENOUGH:
             break
-    return least
+    return fastest
 
 
 def matmul(size: int = _MATRIX) -> float:
@@ -66,14 +66,14 @@ def bandwidth(threads: int, size: int = _BYTES) -> float:
     """Return the gigabytes (1e9 bytes) per second that so many threads read together."""
     each = min(size, memory()[1] // 4) // threads // 8
     with ThreadPoolExecutor(threads) as pool:
-        # Made by the threads that read: memory lies near the processor that first touches it.
+        # Made by the threads that read: memory lies near the CPU that first touches it.
         parts = list(pool.map(lambda _: np.ones(each, np.int64), range(threads)))
         seconds = best(lambda: list(pool.map(np.bitwise_or.reduce, parts)))
     return each * 8 * threads / seconds / 1e9
 
 
 def model(path: Path, threads: int, token: int) -> float:
-    """Return the GFLOPS of llama.cpp, reading one prompt of a micro-batch on the processor."""
+    """Return the GFLOPS of llama.cpp, reading one prompt of a micro-batch on the CPU."""
     from erank_lite.engines.llama_cpp.amx import amx_is_broken
     from erank_lite.engines.llama_cpp.bindings import Batch, Context, Model
 
@@ -91,5 +91,5 @@ def model(path: Path, threads: int, token: int) -> float:
     seconds = best(read)
     context.close()
     loaded.close()
-    work = Work(documents=1, shared=0, own=count, tokens=1, sequences=1)
-    return Costs.of(gguf).reading(work) / seconds / 1e9
+    workload = Workload(documents=1, shared=0, own=count, tokens=1, sequences=1)
+    return Costs.from_gguf(gguf).reading(workload) / seconds / 1e9

@@ -1,6 +1,6 @@
-"""llama-server on the same file, with as many places as documents under way, and a client for each.
+"""llama-server on the same file, with a slot and a client for each document decoded together.
 
-Its own defaults otherwise: flash attention where it chooses so, prompts kept in each place.
+Its own defaults otherwise: flash attention where it chooses so, prompts kept in each slot.
 """
 
 from __future__ import annotations
@@ -16,43 +16,44 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from erank_lite.benchmarks.speed.job import Job, Outcome
 from erank_lite.benchmarks.speed.memory import peak_memory
+from erank_lite.benchmarks.speed.trial import Measurement, Trial
 from erank_lite.errors import ModelError
 
-_PATIENCE = 600.0  # seconds for a large model to be loaded
-_STEP = 256  # llama.cpp pads a sequence's cells to this
+_START_TIMEOUT = 600.0  # seconds for a large model to be loaded
+_PADDING = 256  # llama.cpp pads a sequence's cells to this
 
 
-def run(job: Job) -> Outcome:
+def run(trial: Trial) -> Measurement:
     """Start the server, run all documents through it, and end it; `options`: its program."""
-    with _server(job) as (address, number):
+    with _server(trial) as (address, process_id):
 
-        def complete(ids: Sequence[int], tokens: int = job.work.tokens) -> tuple[int, float]:
+        def complete(ids: Sequence[int], tokens: int = trial.workload.tokens) -> tuple[int, float]:
             body = {"prompt": list(ids), "n_predict": tokens, "temperature": 0}
             answer = _ask(f"{address}/completion", body | {"ignore_eos": True})
             return int(answer["tokens_predicted"]), time.perf_counter()
 
-        complete(job.warm_up()[0], 1)
-        with ThreadPoolExecutor(job.work.together) as clients:
+        complete(trial.warm_up()[0], 1)
+        with ThreadPoolExecutor(trial.workload.concurrent) as clients:
             start = time.perf_counter()
-            done = list(clients.map(complete, job.prompts()))
-        marks = sorted(mark - start for _, mark in done)
-        what = f"{_version(job)}, {job.work.sequences} places, a client for each"
-        return Outcome(what, marks[0], marks[-1], sum(n for n, _ in done), peak_memory(number))
+            answers = list(clients.map(complete, trial.prompts()))
+        marks = sorted(mark - start for _, mark in answers)
+        what = f"{_version(trial)}, {trial.workload.sequences} slots, a client for each"
+        tokens = sum(count for count, _ in answers)
+        return Measurement(what, marks[0], marks[-1], tokens, peak_memory(process_id))
 
 
 @contextlib.contextmanager
-def _server(job: Job) -> Iterator[tuple[str, int]]:
+def _server(trial: Trial) -> Iterator[tuple[str, int]]:
     """Yield the address of a server that is ready, and its process's id."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    cells = -(-job.work.cells // _STEP) * _STEP
-    options = {"-m": job.path, "--host": "127.0.0.1", "--port": port, "-t": job.threads}
-    options |= {"-np": job.work.sequences, "-c": cells * job.work.sequences}
+    cells = -(-trial.workload.context_length // _PADDING) * _PADDING
+    options = {"-m": trial.path, "--host": "127.0.0.1", "--port": port, "-t": trial.threads}
+    options |= {"-np": trial.workload.sequences, "-c": cells * trial.workload.sequences}
     process = subprocess.Popen(
-        [job.options["program"], *(str(part) for pair in options.items() for part in pair)],
+        [trial.options["program"], *(str(part) for pair in options.items() for part in pair)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -67,8 +68,8 @@ def _server(job: Job) -> Iterator[tuple[str, int]]:
 
 
 def _await(address: str, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + _PATIENCE
-    while time.monotonic() < until:
+    deadline = time.monotonic() + _START_TIMEOUT
+    while time.monotonic() < deadline:
         if process.poll() is not None:
             raise ModelError(f"llama-server ended with code {process.returncode} as it started")
         try:
@@ -76,7 +77,7 @@ def _await(address: str, process: subprocess.Popen[bytes]) -> None:
                 return
         except OSError:  # not there yet, or still loading
             time.sleep(0.1)
-    raise ModelError(f"llama-server was not ready after {_PATIENCE:.0f} seconds")
+    raise ModelError(f"llama-server was not ready after {_START_TIMEOUT:.0f} seconds")
 
 
 def _ask(address: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -93,10 +94,10 @@ def _ask(address: str, body: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _version(job: Job) -> str:
+def _version(trial: Trial) -> str:
     """Return the server's name with its own build number."""
-    said = subprocess.run(
-        [job.options["program"], "--version"], capture_output=True, text=True, errors="replace"
+    done = subprocess.run(
+        [trial.options["program"], "--version"], capture_output=True, text=True, errors="replace"
     )
-    lines = [x for x in (said.stderr + said.stdout).splitlines() if x.startswith("version:")]
+    lines = [x for x in (done.stderr + done.stdout).splitlines() if x.startswith("version:")]
     return f"llama-server {lines[0].split(':', 1)[1].strip()}" if lines else "llama-server"

@@ -14,43 +14,43 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from erank_lite.benchmarks.speed.job import Job, Outcome
 from erank_lite.benchmarks.speed.memory import peak_memory
+from erank_lite.benchmarks.speed.trial import Measurement, Trial
 from erank_lite.errors import ModelError
 
 
-def run(job: Job) -> Outcome:
-    """Run the checkpoint in the folder `job.path`."""
+def run(trial: Trial) -> Measurement:
+    """Run the checkpoint in the folder `trial.path`."""
     import torch
     import transformers
 
     logging.disable(logging.WARNING)
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(trial.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            Path(job.path), dtype=torch.bfloat16, local_files_only=True
+            Path(trial.path), dtype=torch.bfloat16, local_files_only=True
         ).to(device)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"Transformers cannot load the checkpoint: {reason}") from None
     model.eval()
-    _generate(model, job.warm_up(), 1)
-    prompts, marks, tokens = job.prompts(), [], 0
+    _generate(model, trial.warm_up(), 1)
+    prompts, marks, tokens = trial.prompts(), [], 0
     start = time.perf_counter()
-    for at in range(0, len(prompts), job.work.sequences):
-        batch = prompts[at : at + job.work.sequences]
-        tokens += _generate(model, batch, job.work.tokens)
+    for i in range(0, len(prompts), trial.workload.sequences):
+        batch = prompts[i : i + trial.workload.sequences]
+        tokens += _generate(model, batch, trial.workload.tokens)
         marks += [time.perf_counter() - start] * len(batch)
     what = (
         f"a reimplementation from its description: Transformers {transformers.__version__}, "
-        f"generate in BF16 on {device}, padded batches of {job.work.together}"
+        f"generate in BF16 on {device}, padded batches of {trial.workload.concurrent}"
     )
-    return Outcome(what, marks[0], marks[-1], tokens, peak_memory())
+    return Measurement(what, marks[0], marks[-1], tokens, peak_memory())
 
 
 def _generate(model: Any, prompts: Sequence[Sequence[int]], tokens: int) -> int:
-    """Write exactly `tokens` for each prompt of one batch, and return how many were written."""
+    """Generate exactly `tokens` for each prompt of a batch, and return how many were generated."""
     import torch
     from transformers import GenerationConfig
 
@@ -64,5 +64,5 @@ def _generate(model: Any, prompts: Sequence[Sequence[int]], tokens: int) -> int:
         max_new_tokens=tokens, do_sample=False, eos_token_id=None, pad_token_id=0
     )
     with torch.inference_mode():
-        written = model.generate(input_ids=ids, attention_mask=mask)
-    return int(written.shape[0] * (written.shape[1] - longest))
+        generated = model.generate(input_ids=ids, attention_mask=mask)
+    return int(generated.shape[0] * (generated.shape[1] - longest))
