@@ -15,10 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ADDED, write_gguf
-from test_gguf_file import QWEN, gguf_bytes
+from support.command import (
+    COMMAND,
+    is_a_clear_line,
+    json_lines,
+    rows,
+    run,
+    run_in_process,
+    said,
+)
+from support.gguf_files import QWEN, gguf_bytes, write_gguf
+from support.tokenizers import ADDED
 
-COMMAND = [str(Path(sys.executable).with_name("erank-lite"))]
+from erank_lite.cli import COMMANDS
+from erank_lite.cli.output import print_table
+
 OURS = {
     "rank", "index", "score", "probability", "rank_score", "forced", "truncated", "failure",
     "engine",
@@ -28,36 +39,6 @@ CATS = [
     {"text": "Dogs bark.", "id": "b", "first_stage_score": 1},
     {"content": "Fish swim.", "text": "unused", "id": "c", "first_stage_score": 2},
 ]
-
-
-def run(
-    *args: str | Path, stdin: bytes = b"", time_limit: float = 100, **more: Any
-) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [*COMMAND, *map(str, args)], input=stdin, capture_output=True, timeout=time_limit, **more
-    )
-
-
-def said(stderr: bytes) -> list[str]:
-    """Return the lines of standard error, without the note on processors with a broken AMX."""
-    return [line for line in stderr.decode().splitlines() if "Intel AMX" not in line]
-
-
-def rows(stdout: bytes) -> list[dict[str, Any]]:
-    return [json.loads(line.decode("utf-8")) for line in stdout.split(b"\n") if line]
-
-
-def json_lines(path: Path, records: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
-    return path
-
-
-def is_a_clear_line(done: subprocess.CompletedProcess[bytes], code: int = 1) -> str:
-    lines = said(done.stderr)
-    assert len(lines) == 1, done.stderr.decode()
-    assert lines[0].startswith("erank-lite: ")
-    assert done.returncode == code and done.stdout == b""
-    return lines[0]
 
 
 @pytest.fixture
@@ -94,9 +75,17 @@ def test_help_loads_nothing_heavy(args: list[str]):
 
 
 def test_help_documents_the_exit_codes():
-    text = " ".join(run("rerank", "--help").stdout.decode().split())
+    text = " ".join(run_in_process("rerank", "--help").stdout.decode().split())
     for code in ("0 done", "1 the input", "2 the command line", "3 not one", "130", "141"):
         assert code in text
+
+
+def test_help_lists_every_command():
+    text = run_in_process("--help").stdout.decode()
+    for name, line in COMMANDS.items():
+        assert name in text and line.split()[0] in text
+        own = " ".join(run_in_process(name, "--help").stdout.decode().split())
+        assert f"Usage: erank-lite {name} " in own and line[:40] in own
 
 
 def test_version():
@@ -241,7 +230,7 @@ def test_duplicate_ids_are_told_and_kept(ask: list[str], tmp_path: Path):
     records = [{"content": f"text {i}", "id": "same"} for i in range(3)]
     done = run(*ask, json_lines(tmp_path / "d.jsonl", records))
     warning, summary = said(done.stderr)
-    assert warning.startswith("erank-lite: 3 documents have the id 'same'")
+    assert warning.startswith("warning: 3 documents have the id 'same'")
     assert len(rows(done.stdout)) == 3 and summary.startswith("3 documents")
 
 
@@ -257,7 +246,7 @@ def test_first_stage_scores_of_any_size(ask: list[str], tmp_path: Path):
 
 @pytest.mark.parametrize("query", ["", "  ", "\n\t"])
 def test_an_empty_query(tiny_gguf: Path, cats: Path, query: str):
-    done = run("rerank", "--model", tiny_gguf, "--query", query, cats)
+    done = run_in_process("rerank", "--model", tiny_gguf, "--query", query, cats)
     assert "the query is empty" in is_a_clear_line(done)
 
 
@@ -278,22 +267,22 @@ def test_an_empty_query(tiny_gguf: Path, cats: Path, query: str):
 )
 def test_input_that_cannot_be_used(ask: list[str], tmp_path: Path, name: str, data: bytes, says):
     (tmp_path / name).write_bytes(data)
-    assert says in is_a_clear_line(run(*ask, tmp_path / name))
+    assert says in is_a_clear_line(run_in_process(*ask, tmp_path / name))
 
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "x" * 300, "a long sentence " * 30])
 def test_a_source_that_is_not_there(ask: list[str], name: str):
-    assert name[:20] in is_a_clear_line(run(*ask, name))
+    assert name[:20] in is_a_clear_line(run_in_process(*ask, name))
 
 
 def test_an_odd_file_name_stays_on_one_line(ask: list[str]):
-    line = is_a_clear_line(run(*ask, "two\nlines\x1b[31m"))
+    line = is_a_clear_line(run_in_process(*ask, "two\nlines\x1b[31m"))
     assert "\x1b" not in line
 
 
 def test_a_hybrid_without_first_stage_scores(ask: list[str], tmp_path: Path):
     docs = json_lines(tmp_path / "d.jsonl", [*CATS, {"content": "x"}])
-    line = is_a_clear_line(run(*ask, "--alpha", "0.2", docs))
+    line = is_a_clear_line(run_in_process(*ask, "--alpha", "0.2", docs))
     assert "first_stage_score" in line and "index 3" in line
 
 
@@ -315,7 +304,40 @@ def test_a_hybrid_without_first_stage_scores(ask: list[str], tmp_path: Path):
     ids=lambda value: str(value)[:30],
 )
 def test_a_value_that_cannot_be_used(ask: list[str], cats: Path, options: list[str], says: str):
-    assert says in is_a_clear_line(run(*ask, *options, cats))
+    assert says in is_a_clear_line(run_in_process(*ask, *options, cats))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["-o", "colour=red"], "no option colour"),
+        (["-o", "sequences=x"], "sequences must be a whole number, not 'x'"),
+        (["-o", "kv_type=f12"], "kv_type"),
+        (["-o", "threads"], "`threads` is not an option\nhint: write name=value"),
+        (["-o", "=1"], "`=1` is not an option"),
+        (["-o", "sequences=1", "-o", "sequences=2"], "sequences is given twice"),
+        (["-o", "threads=2"], "both --threads and -o threads are given"),
+        (["-o", "kv_type=f16", "--kv-type", "f16"], "both --kv-type and -o kv_type are given"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_an_engines_option_that_cannot_be_used(
+    ask: list[str], cats: Path, options: list[str], says: str
+):
+    assert says in is_a_clear_line(run_in_process(*ask, *options, cats))
+
+
+def test_an_engines_option_is_as_its_flag(ask: list[str], cats: Path):
+    def scores(*options: str) -> list[Any]:
+        done = run_in_process(*ask, "--strict", *options, cats)
+        assert done.returncode == 0, done.stderr.decode()
+        return [(r["index"], r["rank_score"]) for r in rows(done.stdout)]
+
+    as_option = scores(
+        "-o", "kv_type=q8_0", "-o", "flash-attention=true", "--option", "context_length=1024"
+    )
+    assert as_option == scores("--kv-type", "q8_0", "--flash-attention", "--context-length", "1024")
+    assert as_option != scores()
 
 
 @pytest.mark.parametrize(
@@ -329,12 +351,14 @@ def test_a_value_that_cannot_be_used(ask: list[str], cats: Path, options: list[s
         (["--top-k", "x"], "top-k"),
         (["--truncate-length", "0"], "truncate-length"),
         (["--sequences", "0"], "sequences"),
+        (["--tensor-split", "3,x"], "tensor-split"),
         (["--bogus"], "bogus"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_a_wrong_option_is_one_line_too(ask: list[str], cats: Path, options: list[str], says: str):
-    assert says in is_a_clear_line(run(*ask, *options, cats), code=2)
+    line = is_a_clear_line(run_in_process(*ask, *options, cats), code=2)
+    assert says in line and line.endswith("\nhint: erank-lite rerank --help lists the options")
 
 
 @pytest.mark.parametrize(
@@ -348,7 +372,7 @@ def test_a_wrong_option_is_one_line_too(ask: list[str], cats: Path, options: lis
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_a_wrong_command_line_is_one_line_too(args: list[str], says: str):
-    assert says in is_a_clear_line(run(*args), code=2).lower()
+    assert says in is_a_clear_line(run_in_process(*args), code=2).lower()
 
 
 # Models
@@ -399,7 +423,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path) -> Path:
     ],
 )
 def test_a_model_that_cannot_be_used(models: Path, cats: Path, name: str, says: str):
-    done = run("rerank", "--model", models / name, "--query", "q", cats)
+    done = run_in_process("rerank", "--model", models / name, "--query", "q", cats)
     assert says in is_a_clear_line(done)
 
 
@@ -410,14 +434,14 @@ def test_a_model_without_permission(tiny_gguf: Path, tmp_path: Path, cats: Path,
     model.write_bytes(tiny_gguf.read_bytes())
     model.chmod(0)
     args = [model] if command == "inspect" else ["--model", model, "--query", "q", cats]
-    assert "Permission denied" in is_a_clear_line(run(command, *args))
+    assert "Permission denied" in is_a_clear_line(run_in_process(command, *args))
 
 
 # inspect
 
 
 def test_inspect_for_people(tiny_gguf: Path):
-    done = run("inspect", tiny_gguf)
+    done = run_in_process("inspect", tiny_gguf)
     assert done.returncode == 0 and done.stderr == b""
     text = done.stdout.decode()
     assert re.search(r"^architecture +qwen3$", text, re.M)
@@ -425,25 +449,25 @@ def test_inspect_for_people(tiny_gguf: Path):
 
 
 def test_inspect_for_programs(tiny_gguf: Path):
-    (facts,) = rows(run("inspect", tiny_gguf, "--json").stdout)
+    (facts,) = rows(run_in_process("inspect", tiny_gguf, "--json").stdout)
     assert facts["architecture"] == "qwen3" and facts["layers"] == 2
     assert facts["file"] == str(tiny_gguf)
 
 
 @pytest.mark.parametrize("name", ["half.gguf", "v9.gguf", "text.gguf", "missing.gguf", ""])
 def test_inspect_of_something_else(models: Path, name: str):
-    is_a_clear_line(run("inspect", models / name))
+    is_a_clear_line(run_in_process("inspect", models / name))
 
 
 def test_inspect_of_an_encoder_says_so(models: Path):
-    done = run("inspect", models / "bert.gguf")
+    done = run_in_process("inspect", models / "bert.gguf")
     assert done.returncode == 0 and "looks like erank" in done.stdout.decode()
 
 
 def test_inspect_lets_no_file_steer_the_terminal(tmp_path: Path):
     file = tmp_path / "m.gguf"
     file.write_bytes(gguf_bytes(QWEN | {"general.name": "x\x1b[2J\x07\u202ey\nz"}))
-    text = run("inspect", file).stdout.decode()
+    text = run_in_process("inspect", file).stdout.decode()
     assert "x" in text
     assert not {"\x1b", "\x07", "\u202e"} & set(text)
 
@@ -459,7 +483,8 @@ def test_inspect_of_a_pipe_does_not_wait_for_ever(tmp_path: Path):
         process.kill()
         process.communicate()
         pytest.fail("it waits for a writer")
-    assert process.returncode == 1 and len(said(errors)) == 1
+    done = subprocess.CompletedProcess((), process.returncode, b"", errors)
+    assert "is a pipe" in is_a_clear_line(done)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
@@ -570,6 +595,18 @@ def test_a_narrow_table_keeps_its_numbers(ask: list[str], tmp_path: Path, column
         assert re.match(rf"{place} +\d+\.\d{{3}} +\d+ +\d\.\d{{3}} ", line.strip()), line
 
 
+@pytest.mark.parametrize("columns", [30, 60])
+def test_a_table_keeps_its_names_and_numbers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_table(("", "nDCG@10", "R@100"), [("first stage, of long name", "0.7500", "0.8066")])
+    text = capsys.readouterr().out
+    for word in ("first", "stage,", "long", "nDCG@10", "R@100", "0.7500", "0.8066"):
+        assert word in text.split() or f"{word}," in text.split()
+    assert all(len(line) <= columns for line in text.splitlines())
+
+
 # The world outside
 
 
@@ -599,7 +636,7 @@ def test_a_full_disk_is_told(ask: list[str], tiny_gguf: Path, cats: Path, comman
             [*COMMAND, *args], stdout=full, stderr=subprocess.PIPE, timeout=60, stdin=full
         )
     assert done.returncode == 1
-    assert any(line.startswith("erank-lite: ") for line in said(done.stderr))
+    assert any(line.startswith("error: ") for line in said(done.stderr))
     assert b"Traceback" not in done.stderr
 
 

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from support.command import run_in_process
 
 from erank_lite.cli import doctor
 from erank_lite.machine.hardware import Gpu, LlamaBuild, probe
-from erank_lite.machine.planning import PUBLISHED
+from erank_lite.machine.shapes import PUBLISHED
 
 GIB = 1 << 30
 CARD = Gpu("RTX 4060", "cuda", 8 * GIB, 7 * GIB, (8, 9), "580.1")
 
 
 def test_this_machine() -> None:
-    command = str(Path(sys.executable).with_name("erank-lite"))
-    done = subprocess.run([command, "doctor", "--json"], capture_output=True, text=True)
+    done = run_in_process("doctor", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["hardware"]["cores"] >= 1 and "cpu" in found["hardware"]["llama"]["backends"]
     assert set(found["plans"]) == set(PUBLISHED)
-    assert all(p["reasons"] and p["plan"]["memory"] for p in found["plans"].values())
+    assert all(p["reasons"] and p["memory"] for p in found["plans"].values())
 
 
 def test_what_is_installed_may_still_not_load() -> None:
-    command = str(Path(sys.executable).with_name("erank-lite"))
-    done = subprocess.run([command, "doctor", "--json", "--deep"], capture_output=True, text=True)
+    done = run_in_process("doctor", "--json", "--deep")
     found = json.loads(done.stdout)["loaded"]
     assert found["llama_cpp"].startswith("loads: GPU:")
     for name in ("torch", "transformers", "gptqmodel"):
@@ -45,9 +41,11 @@ def printed(
     capsys: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch, gpus: tuple[Gpu, ...],
     backends: tuple[str, ...], memory: int = 28 * GIB,
 ) -> str:  # fmt: skip
-    machine = replace(probe(), gpus=gpus, llama=LlamaBuild("0.3.36", backends), memory_free=memory)
-    patch.setattr("erank_lite.load.probe", lambda: machine)
-    doctor.run(as_json=False, deep=False)
+    usable = tuple(gpu for gpu in gpus if gpu.backend in (*backends, "llama.cpp"))
+    llama = LlamaBuild("0.3.36", backends, usable)
+    machine = replace(probe(), gpus=gpus, llama=llama, memory_free=memory)
+    patch.setattr("erank_lite.machine.hardware.probe", lambda: machine)
+    doctor.doctor(as_json=False, deep=False)
     return capsys.readouterr().out
 
 
@@ -79,18 +77,18 @@ def test_too_little_memory_is_told(
 def test_no_llama_cpp_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("erank_lite.load.probe", lambda: replace(probe(), gpus=(CARD,), llama=None))
-    doctor.run(as_json=False, deep=False)
+    machine = replace(probe(), gpus=(CARD,), llama=None)
+    monkeypatch.setattr("erank_lite.machine.hardware.probe", lambda: machine)
+    doctor.doctor(as_json=False, deep=False)
     text = capsys.readouterr().out
     assert "pip install llama-cpp-python" in text and "CMAKE_ARGS" not in text
 
 
-def test_gpus_of_other_makers_are_asked_of_llama_cpp(
+def test_a_gpu_that_only_llama_cpp_lists_is_used(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     radeon = Gpu("Radeon RX 7600", "llama.cpp", 8 * GIB, 7 * GIB)
-    monkeypatch.setattr("erank_lite.engines.llama_cpp.bindings.gpu_devices", lambda: [radeon])
-    text = printed(capsys, monkeypatch, (), ("cpu", "vulkan"))
+    text = printed(capsys, monkeypatch, (radeon,), ("cpu", "vulkan"))
     assert "Radeon RX 7600" in text
     line = next(line for line in text.splitlines() if line.startswith("ERank-4B "))
     assert line.split()[1:5] == ["llama.cpp", "Q4_K_M", "yes", "37"]

@@ -3,51 +3,32 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from support.judged import QUERIES, beir, followir
-from test_cli import COMMAND, is_a_clear_line, run
+from support.command import COMMAND, is_a_clear_line, run, run_in_process
+from support.evaluation import (
+    a_strict_run_survives_kills,
+    command,
+    everything_found,
+    kept,
+    nothing_is_lost_or_done_twice,
+    the_record,
+    the_run,
+)
+from support.judged import beir, followir
 
 pytest.importorskip("ir_measures", reason="pip install 'erank-lite[eval]'")
 pytest.importorskip("bm25s", reason="pip install 'erank-lite[eval]'")
-
-WORDS = ("river", "loaf", "game", "volcano", "violin", "tide", "beehive", "glacier", "lantern")
 
 
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
     """A collection whose every document is found for every query."""
-    draw = random.Random(5)
-    documents = {f"d{i}": " ".join(draw.choices(WORDS, k=40)) + " cat postman" for i in range(30)}
-    judged = {q: {d: draw.randint(0, 2) for d in documents} for q in ("q1", "q2", "q3")}
-    queries = {q: f"cat postman {text}" for q, text in QUERIES.items()}
-    return beir(tmp_path / "many", documents, queries, judged)
-
-
-def command(model: Path, collection: Path, out: Path, *more: str) -> list[str]:
-    spec = f"{model},threads=1"
-    options = ["--model", spec, "--out", str(out), "--thinking", "none", *more]
-    return ["eval", str(collection), *options]
-
-
-def kept(out: Path) -> list[dict[str, object]]:
-    (file,) = out.glob("kept/*/documents.jsonl")
-    return [json.loads(line) for line in file.read_bytes().splitlines()]
-
-
-def the_run(out: Path, kind: str = ".trec") -> bytes:
-    (file,) = (f for f in out.glob("runs/*/*.trec") if ("hybrid" in f.name) == ("hybrid" in kind))
-    return file.read_bytes()
-
-
-def the_record(out: Path) -> dict[str, object]:
-    (file,) = out.glob("records/quality-*.json")
-    return json.loads(file.read_text())
+    return everything_found(tmp_path / "many")
 
 
 def test_runs_and_measures(tiny_gguf: Path, many: Path, tmp_path: Path) -> None:
@@ -87,7 +68,7 @@ def test_the_first_stage_may_be_a_run(tiny_gguf: Path, many: Path, tmp_path: Pat
     run_file.write_text("q1 Q0 nowhere 1 9.5 t\n")
     done = run(*command(tiny_gguf, many, tmp_path / "out2", "--first-stage", str(run_file)))
     assert done.returncode == 1
-    assert b"has no document 'nowhere'" in done.stderr.splitlines()[-1]
+    assert b"has no document 'nowhere'" in b" ".join(done.stderr.splitlines()[-2:])
 
 
 def test_followir_gets_p_mrr(tiny_gguf: Path, tmp_path: Path) -> None:
@@ -162,8 +143,8 @@ def test_two_at_once_do_not_write_one_journal(tiny_gguf: Path, many: Path, tmp_p
     out = tmp_path / "out"
     arguments = command(tiny_gguf, many, out, "--depth", "2")
     assert run(*arguments).returncode == 0
-    (file,) = out.glob("kept/*/.lock")
-    with FileLock(file):
+    (file,) = out.glob("kept/*/documents.jsonl")
+    with FileLock(f"{file}.lock"):
         assert "another process is writing" in is_a_clear_line(run(*arguments))
 
 
@@ -188,70 +169,22 @@ def test_two_at_once_do_not_write_one_journal(tiny_gguf: Path, many: Path, tmp_p
 def test_mistakes(many: Path, tmp_path: Path, change: list[str], says: str) -> None:
     options = {"--out": str(tmp_path / "out"), "--model": "erank-tiny"}
     options |= dict(zip(change[::2], change[1::2], strict=True))
-    done = run("eval", many, *(word for pair in options.items() for word in pair))
+    done = run_in_process("eval", many, *(word for pair in options.items() for word in pair))
     assert says in is_a_clear_line(done)
 
 
-def killed_until_done(arguments: list[str], out: Path, kills: int, seed: int) -> int:
-    """Kill the command at random moments, then let it end; return how many kills met it at work."""
-    draw, met = random.Random(seed), 0
-    for _ in range(kills):
-        before = len(kept(out)) if list(out.glob("kept/*/documents.jsonl")) else 0
-        process = subprocess.Popen(
-            [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wanted = before + draw.randint(0, 4)
-        until = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < until:
-            files = list(out.glob("kept/*/documents.jsonl"))
-            if files and files[0].read_bytes().count(b"\n") >= wanted:
-                break
-            time.sleep(0.002)
-        time.sleep(draw.random() * 0.02)
-        process.send_signal(signal.SIGKILL)
-        met += process.wait() == -signal.SIGKILL
-    assert run(*arguments).returncode == 0
-    return met
+def test_killed_at_random_moments_a_strict_run_is_the_same(tiny_gguf: Path, tmp_path: Path) -> None:
+    a_strict_run_survives_kills(tiny_gguf, tmp_path, kills=3)
 
 
-@pytest.mark.parametrize(
-    "kills", [3, pytest.param(20, marks=pytest.mark.slow)], ids=["a few kills", "many kills"]
-)
-def test_killed_at_random_moments_a_strict_run_is_the_same(
-    tiny_gguf: Path, many: Path, tmp_path: Path, kills: int
-) -> None:
-    undisturbed, out = tmp_path / "undisturbed", tmp_path / "killed"
-    more = ("--depth", "30", "--strict")
-    assert run(*command(tiny_gguf, many, undisturbed, *more)).returncode == 0
-    assert killed_until_done(command(tiny_gguf, many, out, *more), out, kills, 1) > kills // 2
-    for kind in (".trec", ".hybrid.trec"):
-        assert the_run(out, kind) == the_run(undisturbed, kind)
-    assert the_record(out)["measures"] == the_record(undisturbed)["measures"]
-
-
-@pytest.mark.parametrize(
-    "kills", [3, pytest.param(20, marks=pytest.mark.slow)], ids=["a few kills", "many kills"]
-)
 def test_killed_at_random_moments_nothing_is_lost_or_done_twice(
-    tiny_gguf: Path, many: Path, tmp_path: Path, kills: int
+    tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    undisturbed, out = tmp_path / "undisturbed", tmp_path / "killed"
-    more = ("--depth", "30")
-    assert run(*command(tiny_gguf, many, undisturbed, *more)).returncode == 0
-    assert killed_until_done(command(tiny_gguf, many, out, *more), out, kills, 2) > kills // 2
-    expected = {(row["query"], row["id"]): row for row in kept(undisturbed)}
-    rows = kept(out)
-    assert len(rows) == 90 == len(expected)
-    assert {(row["query"], row["id"]) for row in rows} == set(expected)
-    for row in rows:
-        other = expected[row["query"], row["id"]]
-        assert row["score"] == other["score"]
-        # The noise of another batch, which the README states.
-        assert row["probability"] == pytest.approx(other["probability"], rel=0.02)
+    nothing_is_lost_or_done_twice(tiny_gguf, tmp_path, kills=3)
 
 
 def test_a_records_numbers_stand_in_one_line(tmp_path: Path) -> None:
-    from erank_lite.benchmarks.record import write_json
+    from erank_lite.benchmarks.files import write_json
 
     value = {"a": [[1.5, 2], [3, -4e-5]], "b": ["x, [ 1 ]", "[\n 1\n]", True], "c": [], "d": [1]}
     write_json(tmp_path / "made" / "r.json", value)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.command import is_a_clear_line, run
 from support.judged import beir
-from test_cli import is_a_clear_line, run
 
 pytest.importorskip("ir_measures", reason="pip install 'erank-lite[eval]'")
 pytest.importorskip("scipy", reason="pip install 'erank-lite[eval]'")
@@ -150,7 +150,7 @@ def test_the_teacher_forced_answer_is_the_one_that_was_read(animals: Path, tmp_p
         run("compare", base, base, "--no-floor", "--collection", animals, "--out", out).returncode
         == 0
     )
-    (forced,) = out.glob("kept/forced-*/documents.jsonl")
+    (forced,) = out.glob("kept/teacher-forcing-*/documents.jsonl")
     (read,) = set(out.glob("kept/*/documents.jsonl")) - {forced}
     answers = {(r["query"], r["id"]): r["distribution"] for r in map(json.loads, forced.open())}
     for row in map(json.loads, read.open()):

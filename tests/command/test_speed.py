@@ -6,33 +6,42 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ADDED, write_gguf
 from support.checkpoints import write_checkpoint
+from support.gguf_files import write_gguf
+from support.tokenizers import ADDED
 from tokenizers import pre_tokenizers
 
-from erank_lite.benchmarks.speed import Peers, Settings, Work, measure_growth, measure_speed, sweep
+from erank_lite.benchmarks.speed import (
+    Peers,
+    SpeedOptions,
+    Workload,
+    measure_scaling,
+    measure_speed,
+)
 from erank_lite.benchmarks.speed import batched_bench as bench
-from erank_lite.benchmarks.speed.ceiling import Costs, roofline
-from erank_lite.benchmarks.speed.job import Job, run_alone
+from erank_lite.benchmarks.speed.alone import run_alone
+from erank_lite.benchmarks.speed.batch_invariance import measure_batch_invariance
 from erank_lite.benchmarks.speed.memory import peak_memory
-from erank_lite.benchmarks.speed.model import Model
-from erank_lite.benchmarks.speed.noise import measure_noise
+from erank_lite.benchmarks.speed.peaks import bandwidth, matmul
 from erank_lite.benchmarks.speed.random_model import write_random
-from erank_lite.benchmarks.speed.rates import bandwidth, matmul
-from erank_lite.benchmarks.speed.verdict import verdict
-from erank_lite.benchmarks.speed.way_loop import _complete
-from erank_lite.benchmarks.speed.ways import OURS, chosen
-from erank_lite.benchmarks.speed.work import ordinary_ids
+from erank_lite.benchmarks.speed.roofline import Costs, roofline
+from erank_lite.benchmarks.speed.subject import find_subject
+from erank_lite.benchmarks.speed.summary import summarize
+from erank_lite.benchmarks.speed.systems import OURS, select_systems
+from erank_lite.benchmarks.speed.systems.loop import _complete
+from erank_lite.benchmarks.speed.trial import Trial
+from erank_lite.benchmarks.speed.workload import ordinary_ids
 from erank_lite.errors import InputError, ModelError
 from erank_lite.models.gguf import GGUFFile
 
-WORK = Work(documents=5, shared=20, own=12, tokens=4, sequences=2)
-ONCE = Settings(repeat=1, threads=1, timeout=120)
+WORK = Workload(documents=5, shared=20, own=12, tokens=4, sequences=2)
+ONCE = SpeedOptions(repeat=1, threads=1, timeout=120)
 
 
 @pytest.fixture
@@ -50,8 +59,9 @@ def record(tiny_gguf: Path) -> dict[str, Any]:
         patch.delenv("LLAMA_SERVER", raising=False)
         patch.setenv("LLAMA_BATCHED_BENCH", "no-such-program")
         patch.setenv("PATH", "")
-        ways = ["erank-lite", "loop", "llama-server", "published method"]
-        return measure_speed(tiny_gguf, WORK, ways=ways, settings=ONCE)
+        systems = ["erank-lite", "loop", "llama-server", "published method"]
+        (found,) = measure_speed(tiny_gguf, [WORK], systems=systems, options=ONCE)
+        return found
 
 
 def test_a_speed_record_has_its_schema(record: dict[str, Any]) -> None:
@@ -96,18 +106,21 @@ def test_the_ceiling_is_measured_with_the_ways(record: dict[str, Any]) -> None:
     assert any("roofline" in note for note in record["notes"])
 
 
-def test_growth_has_a_point_for_each_value(tiny_gguf: Path) -> None:
-    found = measure_growth(tiny_gguf, "document tokens", [8, 40], WORK, settings=ONCE)
+def test_scaling_has_a_point_for_each_value(tiny_gguf: Path) -> None:
+    (found,) = measure_scaling(tiny_gguf, "document tokens", [8, 40], WORK, options=ONCE)
     assert (found["kind"], found["axis"]) == ("growth", "document tokens")
     assert [point["x"] for point in found["points"]] == [8, 40]
     assert all(p["documents_per_second"] > 0 and p["peak_memory"] > 0 for p in found["points"])
 
 
-def test_a_sweep_goes_over_the_grid(tiny_gguf: Path) -> None:
-    found = sweep(
-        [str(tiny_gguf)], engines=["llama.cpp"], sequences=[1, 2], tokens=[2], work=WORK,
-        settings=ONCE,
-    )  # fmt: skip
+def test_a_grid_has_a_record_for_each_workload(tiny_gguf: Path) -> None:
+    found = measure_speed(
+        tiny_gguf,
+        replace(WORK, tokens=2).vary("sequences", [1, 2]),
+        systems=["erank-lite"],
+        ceilings=False,
+        options=ONCE,
+    )
     assert [(r["work"]["sequences"], r["work"]["tokens"]) for r in found] == [(1, 2), (2, 2)]
     assert all(r["ceiling"] is None and r["machine_rates"] is None for r in found)
 
@@ -117,7 +130,7 @@ def test_a_sweep_goes_over_the_grid(tiny_gguf: Path) -> None:
 
 def test_costs_of_a_file(tiny_gguf: Path) -> None:
     """Two layers, width 64, inner width 128, 4 heads and 2 for keys and values, of 32; F32."""
-    costs = Costs.of(GGUFFile.read(tiny_gguf))
+    costs = Costs.from_gguf(GGUFFile.read(tiny_gguf))
     layer = 64 * 128 + 2 * 64 * 64 + 128 * 64 + 3 * 64 * 128
     norms = 2 * 64 + 2 * 32
     assert costs.token == 2 * 2 * layer
@@ -129,7 +142,7 @@ def test_costs_of_a_file(tiny_gguf: Path) -> None:
 
 def test_a_roofline_worked_by_hand() -> None:
     costs = Costs(token=1_000, output=100, pair=10, weights=5_000, cell=20)
-    work = Work(documents=4, shared=2, own=3, tokens=5, sequences=2)
+    work = Workload(documents=4, shared=2, own=3, tokens=5, sequences=2)
     # 2 + 4·3 tokens; pairs: 1 + 2 of the shared part, 3 + 4 + 5 of each document; 4 outputs.
     assert costs.reading(work) == 14 * 1_000 + (3 + 4 * 12) * 10 + 4 * 100 == 14_910
     # Decoded tokens have 5, 6, 7 and 8 before them, 7 with the first and last halved: 5 + 4 / 2.
@@ -145,7 +158,7 @@ def test_a_roofline_worked_by_hand() -> None:
 
 def test_one_token_takes_no_step() -> None:
     costs = Costs(1_000, 100, 10, 5_000, 20)
-    assert roofline(costs, Work(tokens=1), 1, 1).decoding == 0
+    assert roofline(costs, Workload(tokens=1), 1, 1).decoding == 0
 
 
 def test_the_table_of_batched_bench_is_read() -> None:
@@ -158,7 +171,7 @@ def test_the_table_of_batched_bench_is_read() -> None:
     found = bench.parse(table)
     assert found == bench.Bench(200, 50)
     # 100 + 50 / 2 tokens read at 200 a second, 25 written at 50.
-    assert found.rate(Work(documents=2, shared=50, own=100, tokens=25)) == pytest.approx(
+    assert found.rate(Workload(documents=2, shared=50, own=100, tokens=25)) == pytest.approx(
         1 / (0.625 + 0.5)
     )
     with pytest.raises(ModelError, match="no table"):
@@ -170,7 +183,7 @@ def test_rates_are_positive() -> None:
     assert bandwidth(2, 1 << 20) > 0
 
 
-# Ways
+# Systems
 
 
 def test_prompts_share_their_beginning_and_no_other() -> None:
@@ -178,7 +191,7 @@ def test_prompts_share_their_beginning_and_no_other() -> None:
     assert len({ids[:20] for ids in prompts}) == 1 and len(set(prompts)) == 5
     assert all(len(ids) == 32 and min(ids) >= 10 and max(ids) < 500 for ids in prompts)
     assert WORK.prompts((10, 500)) == prompts
-    warm = Job("", WORK, (10, 500), 1, "").warm_up(2)
+    warm = Trial("", WORK, (10, 500), 1, "").warm_up(2)
     assert len(warm) == 2 and warm[0][:4] != prompts[0][:4]
 
 
@@ -207,7 +220,7 @@ class _EndsEarly:
 @pytest.mark.parametrize("tokens", [1, 3, 4, 5, 8, 11])
 def test_a_text_that_ends_early_goes_on(tokens: int) -> None:
     llama = _EndsEarly()
-    assert _complete(llama, (1, 2), tokens, Job("loop", WORK, (5, 9), 1, "")) == tokens
+    assert _complete(llama, (1, 2), tokens, Trial("loop", WORK, (5, 9), 1, "")) == tokens
     # Every fourth token is an ordinary one in the place of an end.
     assert llama.tokens_generated == tokens - tokens // 4
     kept = llama.input_ids[: llama.n_tokens].tolist()
@@ -220,7 +233,7 @@ def test_where_it_is_not_first_it_says_so_and_why() -> None:
         "bi-encoder": 50.0,
     }  # fmt: skip
     ways = [{"name": name, "documents_per_second": rate} for name, rate in rates.items()]
-    flash, loop, server, scale, roof = verdict(ways, {"reached": 0.5}, None)
+    flash, loop, server, scale, roof = summarize(ways, {"reached": 0.5}, None)
     assert flash == "with flash attention, erank-lite is 1.30 times as fast"
     assert loop == "erank-lite is 5.00 times as fast as loop"
     assert server.startswith("erank-lite is not first: llama-server is 1.20 times as fast")
@@ -247,93 +260,131 @@ def test_the_peak_of_memory_is_this_process_s_own() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"ways": ["loops"]}, "there is no way 'loops': did you mean 'loop'?"),
-        ({"work": Work(own=5000)}, "has a context of 2048 tokens, and a document would need 5122"),
-        ({"peers": Peers(server="no-such-server")}, "no-such-server: there is no such program"),
-        ({"peers": Peers(checkpoint="no-such-folder")}, "no-such-folder"),
-        ({"model": "no-such-file.gguf"}, "there is no file or folder no-such-file.gguf"),
+        ({"systems": ["loops"]}, "there is no system `loops`\nhint: did you mean `loop`?"),
+        (
+            {"workloads": [Workload(own=5000)]},
+            "has a context of 2048 tokens, and a document would need 5122",
+        ),
+        (
+            {"options": replace(ONCE, peers=Peers(server="no-such-server"))},
+            "`no-such-server`: there is no such program",
+        ),
+        ({"options": replace(ONCE, peers=Peers(checkpoint="no-such-folder"))}, "no-such-folder"),
+        ({"model": "no-such-file.gguf"}, "there is no file or folder `no-such-file.gguf`"),
         ({"model": "http://127.0.0.1:1"}, "measured on files here"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(
     tiny_gguf: Path, change: dict[str, Any], said: str, no_programs: None
 ) -> None:
-    options = {"model": tiny_gguf, "work": WORK, "settings": ONCE} | change
+    options = {"model": tiny_gguf, "workloads": [WORK], "options": ONCE} | change
     with pytest.raises((InputError, ModelError)) as error:
         measure_speed(**options)
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert said in str(error.value) and "\n" not in error.value.message
 
 
 def test_more_mistakes(tiny_gguf: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="documents must lie between 1"):
-        Work(documents=0)
+        Workload(documents=0)
     with pytest.raises(InputError, match="repeat must be"):
-        Settings(repeat=0)
-    with pytest.raises(InputError, match="no axis 'length'"):
-        measure_growth(tiny_gguf, "length", [1])
-    with pytest.raises(InputError, match="no engine 'vllm'"):
-        sweep([str(tiny_gguf)], engines=["vllm"])
-    with pytest.raises(InputError, match=r"no config\.json"):
-        Model.find(tiny_gguf, tmp_path)
-    assert chosen(["loop"], False) == [OURS, "loop"]
+        SpeedOptions(repeat=0)
+    with pytest.raises(InputError, match="no axis `length`"):
+        measure_scaling(tiny_gguf, "length", [1])
+    with pytest.raises(InputError, match="no system `vllm`"):
+        measure_scaling(tiny_gguf, "documents", [1], systems=["vllm"])
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        find_subject(tiny_gguf, tmp_path)
+    assert select_systems(["loop"]) == [OURS, "loop"]
 
 
 def test_a_failure_in_the_other_process_is_told(tmp_path: Path) -> None:
     file = tmp_path / "broken.gguf"
     file.write_bytes(b"GGUF")
     with pytest.raises(ModelError, match="is not a GGUF file"):
-        run_alone(Job(OURS, WORK, (0, 100), 1, str(file)))
-    with pytest.raises(ModelError, match="nothing failed: KeyError"):
-        run_alone(Job("nothing", WORK, (0, 100), 1, str(file)))
-    with pytest.raises(ModelError, match="not done after 0 seconds"):
-        run_alone(Job(OURS, WORK, (0, 100), 1, str(file)), timeout=0.01)
+        run_alone(Trial(OURS, WORK, (0, 100), 1, str(file)))
+    with pytest.raises(ModelError, match=r"nothing ended .*: KeyError"):
+        run_alone(Trial("nothing", WORK, (0, 100), 1, str(file)))
+    with pytest.raises(ModelError, match="did not finish within 0 seconds"):
+        run_alone(Trial(OURS, WORK, (0, 100), 1, str(file)), timeout=0.01)
+
+
+def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    module = [sys.executable, "-m", "erank_lite.benchmarks.speed"]
+    return subprocess.run([*module, *words], capture_output=True, text=True)
 
 
 def test_the_command_tells_a_mistake_and_its_code(tiny_gguf: Path) -> None:
-    def command(*words: str) -> subprocess.CompletedProcess[str]:
-        module = [sys.executable, "-m", "erank_lite.benchmarks.speed"]
-        return subprocess.run([*module, *words], capture_output=True, text=True)
-
-    done = command(str(tiny_gguf), "--tokens", "1", "2")
+    done = command(tiny_gguf, "--small")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: --tokens: one value, not 2; several are for --sweep\n"
+    assert done.stderr == "error: --small writes several files\nhint: name a folder with --json\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (
+            ["--sequences", "1", "2", "--tokens", "2", "3", "--no-ceiling", "--ways", "erank-lite"],
+            {f"speed-tiny.gguf-{s}-sequences-{t}-tokens.json" for s in (1, 2) for t in (2, 3)},
+        ),
+        (
+            ["--document-tokens", "8", "40", "--tokens", "2", "--systems", "erank-lite", "loop"],
+            {f"growth-document-tokens-tiny.gguf-{s}.json" for s in ("erank-lite", "loop")},
+        ),
+        (
+            ["--sweep", "--engines", "llama.cpp", "--sequences", "2", "--tokens", "3"],
+            {"speed-tiny.gguf-2-sequences-3-tokens.json"},
+        ),
+    ],
+    ids=["two axes", "one axis", "as it was called before"],
+)
+def test_the_command_measures_a_grid(
+    tiny_gguf: Path, tmp_path: Path, options: list[str], names: set[str]
+) -> None:
+    common = ["--documents", "3", "--repeat", "1", "--threads", "1", "--json", tmp_path / "out"]
+    done = command(tiny_gguf, *options, *common)
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in (tmp_path / "out").iterdir()} == names
+    assert done.stdout.count("tiny.gguf") == len(names) and "documents/s" in done.stdout
 
 
 # The tools
 
 
-def test_noise_of_a_model(tiny_gguf: Path) -> None:
-    found = measure_noise(tiny_gguf, tokens=3, sequences=4)
+def test_batch_invariance_of_a_model(tiny_gguf: Path) -> None:
+    found = measure_batch_invariance(tiny_gguf, tokens=3, sequences=4)
     assert found["kind"] == "noise" and found["documents"] == 32
     assert 0 <= found["mean_difference_of_log_probability"] < 0.1
 
 
 def test_a_random_model_of_a_shape_runs(tmp_path: Path) -> None:
     file = write_random(tmp_path / "random.gguf", vocabulary=600, layers=1, width=128)
-    found = run_alone(Job(OURS, WORK, (0, 200), 1, str(file)))
-    assert found.tokens == WORK.written
+    found = run_alone(Trial(OURS, WORK, (0, 200), 1, str(file)))
+    assert found.tokens == WORK.total_tokens
     with pytest.raises(InputError, match="multiple of 128"):
         write_random(tmp_path / "other.gguf", width=100)
 
 
 @pytest.mark.reference
-def test_the_ways_of_a_checkpoint(tmp_path: Path, no_programs: None) -> None:
+def test_the_systems_of_a_checkpoint(tmp_path: Path, no_programs: None) -> None:
     """The published method and our own engine write the same number of tokens as the others."""
     folder = write_checkpoint(tmp_path / "checkpoint")
-    ways = ["erank-lite", "erank-lite, transformers", "published method"]
-    found = measure_speed(f"{folder}:BF16", WORK, ways=ways, settings=ONCE, ceiling=False)
+    systems = ["erank-lite", "erank-lite, transformers", "published method"]
+    (found,) = measure_speed(
+        f"{folder}:BF16", [WORK], systems=systems, options=ONCE, ceilings=False
+    )
     assert found["model"] == "checkpoint:BF16" and not found["skipped"]
-    assert [way["name"] for way in found["ways"]] == ways
+    assert [way["name"] for way in found["ways"]] == systems
     assert "reimplementation" in found["ways"][2]["what"]
     for way in found["ways"]:
         assert way["tokens_per_second"] * way["last_result"] == pytest.approx(20)
 
 
+@pytest.mark.reference
 def test_llama_server_writes_as_many(tiny_gguf: Path) -> None:
     if not os.environ.get("LLAMA_SERVER"):
         pytest.skip("LLAMA_SERVER names no llama-server")
-    found = measure_speed(
-        tiny_gguf, WORK, ways=["erank-lite", "llama-server"], settings=ONCE, ceiling=False
+    (found,) = measure_speed(
+        tiny_gguf, [WORK], systems=["erank-lite", "llama-server"], options=ONCE, ceilings=False
     )
     assert [way["name"] for way in found["ways"]] == ["erank-lite", "llama-server"]
     assert not found["skipped"]

@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from test_erank_tiny import REASONING
+from support.erank_tiny import REASONING
 
 from erank_lite import Reranker
 from erank_lite.machine.hardware import probe
@@ -35,7 +35,7 @@ def log(work: Path) -> dict[str, list[dict[str, float]]]:
     """The numbers that each phase printed, in their order."""
     done = subprocess.run(
         [sys.executable, "-m", "training", str(work), "--short"],
-        capture_output=True, text=True, timeout=3000, cwd=Path(__file__).parents[1],
+        capture_output=True, text=True, timeout=3000, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     numbers: dict[str, list[dict[str, float]]] = defaultdict(list)

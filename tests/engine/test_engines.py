@@ -5,22 +5,24 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import CHAT_TEMPLATE
 from support.checkpoints import write_checkpoint
 from support.completion_server import VLLM, CompletionServer, serving
-from support.recording import Recorder, random_prompts, run, same
+from support.recording import random_prompts, request, run, same
+from support.tokenizers import CHAT_TEMPLATE
 
 from erank_lite import ErankLiteError, InputError, ModelError, Reranker
 from erank_lite.convert.gguf.convert import convert_gguf
-from erank_lite.engines import engine_class
 from erank_lite.engines.base import Engine
 from erank_lite.engines.fake import FakeEngine
-from erank_lite.models.checkpoint import CheckpointFolder
+from erank_lite.load import load
+from erank_lite.models.checkpoint import Checkpoint
+from erank_lite.testing.guides import CountingGuide
 from erank_lite.types import Completion, Prompt, Request, Step
 
 CONTEXT = 2048
@@ -78,7 +80,7 @@ def make(name: str, checkpoint: Path, request: pytest.FixtureRequest) -> Iterato
         if name == "fake":
             return fake(checkpoint)
         if name == "remote":
-            return engine_class("remote")(served.url, tokenizer=checkpoint, **options)  # type: ignore[call-arg]
+            return load(served.url, "remote", {"tokenizer": checkpoint} | options)
         common: dict[str, object] = {"threads": 1, "context_length": CONTEXT} | options
         if name == "llama.cpp":
             common |= {"kv_type": "f32"}
@@ -88,7 +90,7 @@ def make(name: str, checkpoint: Path, request: pytest.FixtureRequest) -> Iterato
             path = checkpoint
         else:
             path = request.getfixturevalue("gptq_folder")
-        return engine_class(name)(path, **common)  # type: ignore[call-arg]
+        return load(path, name, common)
 
     with serving(ServerOfAnyPrompt(fake(checkpoint), VLLM)) as served:
         yield build
@@ -103,7 +105,7 @@ class ServerOfAnyPrompt(CompletionServer):
 
 def fake(checkpoint: Path) -> FakeEngine:
     """Return an engine that writes what a hash of all that it has read says."""
-    folder = CheckpointFolder.open(checkpoint)
+    folder = Checkpoint.open(checkpoint)
     tokenizer = folder.tokenizer()
 
     def script(prompt: Prompt, ids: Sequence[int]) -> list[tuple[int, float]]:
@@ -141,7 +143,7 @@ def test_strict_results_do_not_depend_on_the_others(make: Make) -> None:
 
 
 def test_the_chosen_token_is_the_most_probable_and_all_sum_to_one(make: Make) -> None:
-    class Whole(Recorder):
+    class Whole(CountingGuide):
         sums: list[float]
 
         def begin(self) -> Step:
@@ -158,7 +160,7 @@ def test_the_chosen_token_is_the_most_probable_and_all_sum_to_one(make: Make) ->
             return Step(max_tokens=1, logprobs_for=tuple(range(256)), done=done)
 
     with make() as engine:
-        (done,) = engine.run([Request(0, random_prompts(1, seed=9)[0], lambda: Whole(5))])
+        (done,) = engine.run([request(0, random_prompts(1, seed=9)[0], 5, Whole)])
     assert isinstance(done.guide, Whole)
     # The vocabulary is the bytes and a few added tokens.
     assert len(done.guide.sums) == 5 and all(0.5 < s < 1.0001 for s in done.guide.sums)
@@ -167,7 +169,7 @@ def test_the_chosen_token_is_the_most_probable_and_all_sum_to_one(make: Make) ->
 def test_probabilities_come_only_where_they_are_asked_for(make: Make) -> None:
     asked: list[bool] = []
 
-    class Sometimes(Recorder):
+    class Sometimes(CountingGuide):
         def begin(self) -> Step:
             return Step(max_tokens=4)
 
@@ -178,14 +180,14 @@ def test_probabilities_come_only_where_they_are_asked_for(make: Make) -> None:
             return Step(logprobs_for=measure, done=len(self.tokens) == 4)
 
     with make() as engine:
-        list(engine.run([Request(0, random_prompts(1, seed=9)[0], lambda: Sometimes(4))]))
+        list(engine.run([request(0, random_prompts(1, seed=9)[0], 4, Sometimes)]))
     assert asked == [False, False, True, False]
 
 
 def test_forced_and_dropped_tokens_leave_the_right_state(name: str, make: Make) -> None:
     """Rewinding and forcing must give what reading the same tokens from the start gives."""
 
-    class Editor(Recorder):
+    class Editor(CountingGuide):
         def feed(self, token: int, logprobs: Mapping[int, float] | None) -> Step:
             step = super().feed(token, logprobs)
             if len(self.tokens) == 6:
@@ -196,7 +198,7 @@ def test_forced_and_dropped_tokens_leave_the_right_state(name: str, make: Make) 
     with make(sequences=5) as engine:
         edited = {
             c.key: c.guide
-            for c in engine.run(Request(i, p, lambda: Editor(12)) for i, p in enumerate(prompts))
+            for c in engine.run(request(i, p, 12, Editor) for i, p in enumerate(prompts))
         }
         whole = [
             Prompt((*prompt.ids, *edited[i].tokens[:2], 7, 8, 9), 0)  # type: ignore[attr-defined]
@@ -204,7 +206,7 @@ def test_forced_and_dropped_tokens_leave_the_right_state(name: str, make: Make) 
         ]
         plain = run(engine, whole, [6] * 5)
     for i, recorder in plain.items():
-        rest = Recorder(6)
+        rest = CountingGuide(6)
         rest.tokens = edited[i].tokens[6:]  # type: ignore[attr-defined]
         rest.logprobs = edited[i].logprobs[6:]  # type: ignore[attr-defined]
         assert same(rest, recorder, NOISE[name])
@@ -213,11 +215,11 @@ def test_forced_and_dropped_tokens_leave_the_right_state(name: str, make: Make) 
 def test_requests_are_read_as_places_become_free(make: Make) -> None:
     taken = 0
 
-    def requests() -> Iterator[Request]:
+    def requests() -> Iterator[Request[CountingGuide]]:
         nonlocal taken
         for i, prompt in enumerate(random_prompts(200, seed=4)):
             taken += 1
-            yield Request(i, prompt, lambda: Recorder(10))
+            yield request(i, prompt, 10)
 
     with make(sequences=4) as engine:
         with closing(engine.run(requests())) as completions:  # type: ignore[type-var]
@@ -230,7 +232,7 @@ def test_requests_are_read_as_places_become_free(make: Make) -> None:
 def test_a_run_that_begins_ends_the_one_before(make: Make) -> None:
     prompts = random_prompts(20, seed=6)
     with make(sequences=4) as engine:
-        first = engine.run(Request(100 + i, p, lambda: Recorder(9)) for i, p in enumerate(prompts))
+        first = engine.run(request(100 + i, p, 9) for i, p in enumerate(prompts))
         next(first)
         assert sorted(run(engine, prompts, [9] * 20)) == list(range(20))
         with pytest.raises(ModelError, match="another one began"):
@@ -240,9 +242,8 @@ def test_a_run_that_begins_ends_the_one_before(make: Make) -> None:
 def test_a_request_longer_than_the_context_fails_alone(make: Make) -> None:
     prompts = [Prompt((1,) * 30, 0), Prompt((1,) * 5000, 0), Prompt((2,) * 30, 0)]
     with make() as engine:
-        done: dict[int, Completion] = {
-            c.key: c
-            for c in engine.run(Request(i, p, lambda: Recorder(4)) for i, p in enumerate(prompts))
+        done: dict[int, Completion[CountingGuide]] = {
+            c.key: c for c in engine.run(request(i, p, 4) for i, p in enumerate(prompts))
         }
     assert [bool(done[i].failure) for i in range(3)] == [False, True, False]
     assert str(CONTEXT) in (done[1].failure or "")
@@ -265,7 +266,87 @@ def test_a_closed_engine_says_so(make: Make) -> None:
     engine.close()
     engine.close()
     with pytest.raises(ModelError, match="closed"):
-        list(engine.run([Request(0, Prompt((1, 2, 3), 0), lambda: Recorder(1))]))
+        list(engine.run([request(0, Prompt((1, 2, 3), 0), 1)]))
+
+
+class Script:
+    """A source that says "nothing just now" between its requests, by what has come out so far."""
+
+    def __init__(self, requests: Sequence[Request[CountingGuide]]) -> None:
+        self.requests = list(requests)
+        self.released = 0
+        self.taken: list[int] = []
+        self.asked_in_vain = 0
+
+    def take(self) -> Request[CountingGuide] | None:
+        if len(self.taken) == self.released:
+            self.asked_in_vain += 1
+            return None
+        self.taken.append(len(self.taken))
+        return self.requests[self.taken[-1]]
+
+    @property
+    def ended(self) -> bool:
+        return len(self.taken) == len(self.requests)
+
+
+def test_a_run_goes_on_while_its_source_has_nothing(name: str, make: Make) -> None:
+    """Requests come only as others finish: an engine that waited for more would wait for ever."""
+    prompts = random_prompts(6, seed=21)
+    source = Script([request(i, p, 8) for i, p in enumerate(prompts)])
+    source.released = 2
+    with make(sequences=4) as engine:
+        done = []
+        for completion in engine.run(source):
+            done.append(completion)
+            source.released = min(len(prompts), source.released + 2)
+        alone = run(engine, prompts, [8] * len(prompts))
+    assert sorted(c.key for c in done) == list(range(6)) and not any(c.failure for c in done)
+    assert all(same(alone[c.key], c.guide, NOISE[name]) for c in done)
+
+
+def test_a_source_that_has_nothing_yet_is_asked_again(make: Make) -> None:
+    source = Script([request(0, random_prompts(1, seed=22)[0], 3)])
+    timer = threading.Timer(0.2, lambda: setattr(source, "released", 1))
+    with make() as engine:
+        timer.start()
+        (done,) = engine.run(source)
+    assert done.failure is None and len(done.guide.tokens) == 3
+    assert source.asked_in_vain > 0
+
+
+def test_a_source_that_ends_without_a_request_ends_the_run(make: Make) -> None:
+    with make() as engine:
+        assert list(engine.run(Script([]))) == []
+
+
+def test_what_a_source_gives_that_is_too_long_fails_alone(make: Make) -> None:
+    prompts = [Prompt((1,) * 5000, 0), Prompt((1,) * 30, 0), Prompt((1,) * 5000, 0)]
+    source = Script([request(i, p, 4) for i, p in enumerate(prompts)])
+    source.released = 3
+    with make() as engine:
+        done = {c.key: c for c in engine.run(source)}
+    assert [bool(done[i].failure) for i in range(3)] == [True, False, True]
+
+
+def test_closing_a_run_leaves_its_source_to_its_owner(make: Make) -> None:
+    source = Script([request(i, p, 20) for i, p in enumerate(random_prompts(8, seed=24))])
+    source.released = 8
+    with make(sequences=2) as engine:
+        completions = engine.run(source)
+        next(completions)
+        completions.close()  # type: ignore[attr-defined]
+        taken = len(source.taken)
+        assert len(run(engine, random_prompts(3, seed=25), [4] * 3)) == 3
+        assert len(source.taken) == taken
+
+
+def test_the_plan_given_is_the_plan_run(name: str, make: Make) -> None:
+    with make(sequences=3) as engine:
+        assert engine.plan.engine == name
+        if name != "fake":
+            assert engine.plan.sequences == 3 and engine.plan.context_length == CONTEXT
+            assert engine.context_length == CONTEXT
 
 
 @pytest.mark.parametrize("thinking", ["full", 5, "none"])
@@ -290,9 +371,9 @@ def test_transformers_in_float32_writes_what_llama_cpp_writes(
     checkpoint: Path, gguf_file: Path
 ) -> None:
     prompts = random_prompts(30, seed=11)
-    with engine_class("llama.cpp")(gguf_file, threads=1, kv_type="f32") as engine:  # type: ignore[call-arg]
+    with load(gguf_file, "llama.cpp", {"threads": 1, "kv_type": "f32"}) as engine:
         one = run(engine, prompts, [20] * 30)
-    with engine_class("transformers")(checkpoint, threads=1, dtype="float32") as engine:  # type: ignore[call-arg]
+    with load(checkpoint, "transformers", {"threads": 1, "dtype": "float32"}) as engine:
         other = run(engine, prompts, [20] * 30)
     assert all(same(one[i], other[i], NOISE["llama.cpp"]) for i in one)
 
@@ -301,12 +382,12 @@ def test_transformers_in_float32_writes_what_llama_cpp_writes(
 def test_rows_that_outgrow_the_memory_wait_and_lose_no_token(checkpoint: Path) -> None:
     """Keys and values of two long documents are all that is allowed; eight come together."""
     prompts = random_prompts(8, seed=12)
-    make = engine_class("transformers")
     options = {"threads": 1, "dtype": "float32"}
     cell = 2 * 2 * 2 * 64 * 4  # keys and values, layers, heads, head size, bytes
-    with make(checkpoint, **options) as engine:  # type: ignore[call-arg]
+    with load(checkpoint, "transformers", options) as engine:
         free = run(engine, prompts, [700] * 8)
-    with make(checkpoint, memory=1024 * 2 * cell, **options) as engine:  # type: ignore[call-arg]
+    scarce_memory = options | {"memory": 1024 * 2 * cell}
+    with load(checkpoint, "transformers", scarce_memory) as engine:
         scarce = run(engine, prompts, [700] * 8)
     assert all(same(free[i], scarce[i], NOISE["transformers"]) for i in free)
 
@@ -317,7 +398,7 @@ def test_a_full_gpu_halves_the_documents_and_fails_only_what_fits_alone_neither(
 ) -> None:
     import torch
 
-    engine = engine_class("transformers")(checkpoint, threads=1, dtype="float32")  # type: ignore[call-arg]
+    engine = load(checkpoint, "transformers", {"threads": 1, "dtype": "float32"})
     compute = engine._model.model.forward  # type: ignore[attr-defined]
 
     def full(*, position_ids, **rest):  # type: ignore[no-untyped-def]
@@ -327,7 +408,7 @@ def test_a_full_gpu_halves_the_documents_and_fails_only_what_fits_alone_neither(
 
     monkeypatch.setattr(engine._model.model, "forward", full)  # type: ignore[attr-defined]
     prompts = [*random_prompts(9, seed=13), Prompt((5,) * 300, 0)]
-    requests = [Request(i, p, lambda: Recorder(6)) for i, p in enumerate(prompts)]
+    requests = [request(i, p, 6) for i, p in enumerate(prompts)]
     done = {c.key: c for c in engine.run(requests)}
     assert sorted(done) == list(range(10))
     assert [key for key, c in done.items() if c.failure] == [9]
@@ -364,7 +445,7 @@ def test_mistakes_about_checkpoints_are_one_line(checkpoint: Path, tmp_path: Pat
     ):
         with pytest.raises(ErankLiteError, match=says) as raised:
             Reranker(folder, engine=engine)
-        assert "\n" not in str(raised.value)
+        assert "\n" not in raised.value.message
     for options in ({"dtype": "int3"}, {"device": "tpu:7"}, {"sequences": 0}, {"kv_type": "f16"}):
         with pytest.raises(InputError):
             Reranker(checkpoint, engine="transformers", **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import statistics
 import subprocess
 import sys
@@ -13,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.erank_tiny import REASONING
 
 from erank_lite import Reranker
 from erank_lite.cli.demo import queries
 from erank_lite.errors import InputError, ModelError
 from erank_lite.families.erank.prompt import PromptBuilder
-from erank_lite.models.prepare import cached, checkpoint_folder, model_file
+from erank_lite.models.cache import list_cache
+from erank_lite.models.checkpoint import BUNDLED_FOLDER
+from erank_lite.models.prepare import gguf_file
+from erank_lite.models.ref import ModelRef
 from erank_lite.text.tokenizer import Tokenizer
-
-REASONING = re.compile(r"(All|Most|Few|No) terms found\.")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,6 +49,10 @@ def results_of(
 def exact(jobs: list[tuple[str, list[dict[str, Any]]]]) -> list[list[dict[str, Any]]]:
     """The demo's results with the weights as they were trained, one document at a time."""
     return results_of(jobs, "erank-tiny:BF16", strict=True)
+
+
+def made(name: str) -> Path:
+    return gguf_file(ModelRef.parse(name))
 
 
 def in_order(results: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -119,18 +124,18 @@ def test_quantization_keeps_the_scores(
 
 
 def test_it_is_converted_once(caplog: pytest.LogCaptureFixture) -> None:
-    file = model_file("erank-tiny:Q4_0")
+    file = made("erank-tiny:Q4_0")
     written = file.stat().st_mtime_ns
-    assert model_file("erank-tiny:Q4_0") == file and file.stat().st_mtime_ns == written
-    assert ("erank-tiny", "Q4_0") in [(c.name, c.what) for c in cached()]
+    assert made("erank-tiny:Q4_0") == file and file.stat().st_mtime_ns == written
+    assert ("erank-tiny", "Q4_0") in [(c.name, c.what) for c in list_cache()]
 
 
 def test_a_cached_file_that_was_cut_short_is_made_again() -> None:
-    file = model_file("erank-tiny:Q4_0")
+    file = made("erank-tiny:Q4_0")
     size = file.stat().st_size
     with file.open("r+b") as stream:
         stream.truncate(size // 2)
-    assert model_file("erank-tiny:Q4_0") == file and file.stat().st_size == size
+    assert made("erank-tiny:Q4_0") == file and file.stat().st_size == size
 
 
 @pytest.mark.parametrize(
@@ -145,7 +150,7 @@ def test_a_cached_file_that_was_cut_short_is_made_again() -> None:
 )
 def test_a_near_miss_is_an_error_that_helps(name: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        model_file(name)
+        made(name)
 
 
 def test_converting_it_gives_no_warning(tmp_path: Path) -> None:
@@ -158,16 +163,16 @@ def test_the_name_means_the_package_and_a_path_the_folder(
 ) -> None:
     (tmp_path / "erank-tiny").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert model_file("erank-tiny").is_file()
+    assert made("erank-tiny").is_file()
     with pytest.raises(ModelError, match=r"config\.json"):
-        model_file("./erank-tiny")
+        made("./erank-tiny")
 
 
 def test_the_template_is_one_token_a_part_and_the_prompt_is_as_published() -> None:
-    tokenizer = Tokenizer.from_checkpoint(checkpoint_folder("erank-tiny") / "tokenizer.json")
-    template = json.loads(
-        (checkpoint_folder("erank-tiny") / "tokenizer_config.json").read_text("utf-8")
-    )["chat_template"]
+    tokenizer = Tokenizer.from_checkpoint(BUNDLED_FOLDER / "tokenizer.json")
+    template = json.loads((BUNDLED_FOLDER / "tokenizer_config.json").read_text("utf-8"))[
+        "chat_template"
+    ]
     query, document = "a query", "=== document and </think>"
     prompt = PromptBuilder(tokenizer, template).query(query).document(document)
     text = tokenizer.decode(prompt.ids)

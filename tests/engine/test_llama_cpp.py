@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from pathlib import Path
 
 import pytest
-from conftest import ADDED, write_gguf
-from support.recording import Recorder, random_prompts, run, same
+from support.gguf_files import write_gguf
+from support.recording import random_prompts, request, run, same
+from support.tokenizers import ADDED
 from tokenizers import pre_tokenizers
 
 from erank_lite import InputError, ModelError, Reranker
+from erank_lite.engines.base import Engine
 from erank_lite.engines.llama_cpp.bindings import Context
-from erank_lite.engines.llama_cpp.engine import LlamaCppEngine
-from erank_lite.families.erank.score import ScoreGuide
+from erank_lite.families.erank.score import ScoreGuides
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
+from erank_lite.load import load
+from erank_lite.testing.guides import CountingGuide
 from erank_lite.types import Request, Score
 
 # Largest difference of a log-probability between a document alone and among others, in F32: sums
@@ -22,24 +26,29 @@ from erank_lite.types import Request, Score
 NOISE = 1e-3
 
 
-def thousand_scores(engine: LlamaCppEngine) -> dict[int, Score]:
+def load_llama(path: Path, **options: object) -> Engine:
+    return load(path, "llama.cpp", options)
+
+
+def thousand_scores(engine: Engine) -> dict[int, Score]:
     """Return the scores of 1,000 documents with random lengths, queries and budgets."""
     vocabulary = ScoreVocabulary(engine.tokenizer, engine.end_ids)
     prompts = random_prompts(1000, seed=5, queries=12)
     draw = random.Random(6)
     modes = [draw.choice(["none", 1, 5, 17, 40]) for _ in prompts]
-    requests = (
-        Request(i, prompt, lambda p=prompt, m=mode: ScoreGuide(vocabulary, p, m))  # type: ignore
-        for i, (prompt, mode) in enumerate(zip(prompts, modes, strict=True))
-    )
+    requests = []
+    for i, (prompt, mode) in enumerate(zip(prompts, modes, strict=True)):
+        guides = ScoreGuides(vocabulary, mode, None, engine.context_length)
+        make = functools.partial(guides.guide, prompt)
+        requests.append(Request(i, prompt, make, guides.max_tokens()))
     done = list(engine.run(requests))
     assert sorted(c.key for c in done) == list(range(1000))
-    return {c.key: c.guide.score() for c in done if isinstance(c.guide, ScoreGuide)}
+    return {c.key: c.guide.score() for c in done}
 
 
 @pytest.fixture(scope="module")
 def strict_scores(tiny_gguf: Path) -> dict[int, Score]:
-    with LlamaCppEngine(tiny_gguf, threads=1, strict=True, kv_type="f32") as engine:
+    with load_llama(tiny_gguf, threads=1, strict=True, kv_type="f32") as engine:
         return thousand_scores(engine)
 
 
@@ -48,10 +57,10 @@ def test_a_thousand_documents(
     tiny_gguf: Path, strict_scores: dict[int, Score], sequences: int
 ) -> None:
     """As many out as in, each with its strict score up to noise."""
-    with LlamaCppEngine(tiny_gguf, threads=1, sequences=sequences, kv_type="f32") as engine:
+    with load_llama(tiny_gguf, threads=1, sequences=sequences, kv_type="f32") as engine:
         together = thousand_scores(engine)
     assert all(s.rank_score is not None for s in together.values())
-    other_text = [i for i, s in strict_scores.items() if s.text != together[i].text]
+    other_text = [i for i, s in strict_scores.items() if s.completion != together[i].completion]
     # Where two tokens are all but tied, noise decides; random weights tie more than trained ones.
     assert len(other_text) <= 5
     for i in strict_scores.keys() - set(other_text):
@@ -65,7 +74,7 @@ def test_failing_decodes_lose_nothing(
 ) -> None:
     prompts = random_prompts(40, seed=8)
     counts = [12] * len(prompts)
-    with LlamaCppEngine(tiny_gguf, threads=1, sequences=8, kv_type="f32") as engine:
+    with load_llama(tiny_gguf, threads=1, sequences=8, kv_type="f32") as engine:
         sound = run(engine, prompts, counts)
     decode, draw = Context.decode, random.Random(9)
 
@@ -73,15 +82,15 @@ def test_failing_decodes_lose_nothing(
         return code if draw.random() < 0.02 else decode(self, rows)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Context, "decode", failing)
-    with LlamaCppEngine(tiny_gguf, threads=1, sequences=8, kv_type="f32") as engine:
-        requests = [Request(i, p, lambda: Recorder(12)) for i, p in enumerate(prompts)]
+    with load_llama(tiny_gguf, threads=1, sequences=8, kv_type="f32") as engine:
+        requests = [request(i, p, 12) for i, p in enumerate(prompts)]
         completions = {c.key: c for c in engine.run(requests)}
     assert sorted(completions) == list(range(len(prompts)))
     failed = [c for c in completions.values() if c.failure is not None]
     assert len(failed) <= 4
     for key, completion in completions.items():
         if completion.failure is None:
-            assert isinstance(completion.guide, Recorder)
+            assert isinstance(completion.guide, CountingGuide)
             assert same(sound[key], completion.guide, NOISE)
 
 
@@ -89,8 +98,8 @@ def test_decodes_that_always_fail_end_in_failures(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Context, "decode", lambda self, rows: -3)
-    with LlamaCppEngine(tiny_gguf, threads=1, sequences=4) as engine:
-        requests = [Request(i, p, lambda: Recorder(3)) for i, p in enumerate(random_prompts(9, 1))]
+    with load_llama(tiny_gguf, threads=1, sequences=4) as engine:
+        requests = [request(i, p, 3) for i, p in enumerate(random_prompts(9, 1))]
         completions = list(engine.run(requests))
     assert sorted(c.key for c in completions) == list(range(9))
     assert all("failed to decode" in (c.failure or "") for c in completions)
@@ -100,18 +109,18 @@ def test_no_room_for_one_document_ends_in_failures(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Context, "decode", lambda self, rows: 1)
-    with LlamaCppEngine(tiny_gguf, threads=1, sequences=4) as engine:
-        requests = [Request(i, p, lambda: Recorder(3)) for i, p in enumerate(random_prompts(6, 1))]
+    with load_llama(tiny_gguf, threads=1, sequences=4) as engine:
+        requests = [request(i, p, 3) for i, p in enumerate(random_prompts(6, 1))]
         assert all(c.failure for c in engine.run(requests))
 
 
 def test_little_memory_means_few_sequences(tiny_gguf: Path) -> None:
     prompts = random_prompts(12, seed=6)
-    with LlamaCppEngine(tiny_gguf, threads=1, memory=1) as engine:
+    with load_llama(tiny_gguf, threads=1, memory=1) as engine:
         for _ in range(3):
             assert len(run(engine, prompts, [4] * 12)) == 12
-            assert engine._context is not None
-            assert (engine._context.sequences, engine._context.cells) == (1, 256)
+            context = engine._context  # type: ignore[attr-defined]
+            assert (context.sequences, context.cells) == (1, 256)
 
 
 def test_equal_prompts_are_computed_once(tiny_gguf: Path) -> None:
@@ -158,17 +167,17 @@ def test_damaged_limits_are_an_error(tmp_path: Path, context: object) -> None:
     kinds = [1] * 256 + [3] * len(ADDED)
     damaged = write_gguf(tmp_path / "damaged.gguf", texts, kinds, context=context)
     with pytest.raises(ModelError, match="damaged"):
-        LlamaCppEngine(damaged)
+        load_llama(damaged)
 
 
 def test_layers_on_a_missing_gpu_are_an_error(tiny_gguf: Path) -> None:
-    from erank_lite.engines.llama_cpp.bindings import gpu_devices
+    from erank_lite.machine.llama_library import gpu_devices
 
     if gpu_devices():
         pytest.skip("there is a GPU")
     with pytest.raises(ModelError, match="CMAKE_ARGS"):
-        LlamaCppEngine(tiny_gguf, threads=1, gpu_layers=1)
-    LlamaCppEngine(tiny_gguf, threads=1, gpu_layers=0).close()
+        load_llama(tiny_gguf, threads=1, gpu_layers=1)
+    load_llama(tiny_gguf, threads=1, gpu_layers=0).close()
 
 
 @pytest.mark.parametrize(

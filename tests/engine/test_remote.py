@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -14,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHAT_TEMPLATE, byte_tokenizer
 from support.completion_server import LLAMA, VLLM, CompletionServer, serving
-from test_scoring import engine_writing
+from support.engines import engine_writing
+from support.tokenizers import CHAT_TEMPLATE, byte_tokenizer
 
 from erank_lite import InputError, ModelError, Reranker
+from erank_lite.engines.choose import plan
 from erank_lite.engines.fake import FakeEngine
 from erank_lite.engines.remote import engine as remote
 from erank_lite.engines.remote.engine import RemoteEngine
+from erank_lite.machine.hardware import probe
+from erank_lite.machine.shapes import ModelInfo
 from erank_lite.text.tokenizer import Tokenizer
 from erank_lite.types import Prompt, Request
 
@@ -34,6 +38,10 @@ KINDS = pytest.mark.parametrize("kind", [VLLM, LLAMA])
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_BACKOFF", 0.01)
+
+
+def load_remote(url: str, **options: object) -> RemoteEngine:
+    return RemoteEngine(url, plan(ModelInfo("server"), probe(), "remote", options))
 
 
 def write_folder(
@@ -188,12 +196,14 @@ def test_llama_server_says_how_many_places_it_has(folder: Path) -> None:
     assert not together.broken
 
 
-def requests_for(reranker: Reranker, count: int, taken: list[int]) -> Iterator[Request]:
+def requests_for(reranker: Reranker, count: int, taken: list[int]) -> Iterator[Request[Any]]:
     prompts = reranker._prompts.query("query", None, None)
     for key in range(count):
         taken.append(key)
         prompt = prompts.document(f"document {key}", 4000)
-        yield Request(key, prompt, lambda p=prompt: reranker._reader(p))  # type: ignore[misc]
+        guides = reranker._guides
+        make = functools.partial(guides.guide, prompt)
+        yield Request(key, prompt, make, guides.max_tokens())
 
 
 def test_requests_are_read_as_places_become_free(server: CompletionServer, folder: Path) -> None:
@@ -239,7 +249,7 @@ def test_a_run_that_begins_ends_the_one_before(server: CompletionServer, folder:
 
 
 def test_a_closed_engine_says_so(server: CompletionServer, folder: Path) -> None:
-    engine = RemoteEngine(server.url, tokenizer=folder)
+    engine = load_remote(server.url, tokenizer=folder)
     engine.close()
     engine.close()
     with pytest.raises(ModelError, match="closed"):
@@ -356,7 +366,7 @@ def test_a_server_that_is_gone_ends_the_run_after_what_was_finished(
             for result in reranker.iter_rerank("query", [f"document {i}" for i in range(1000)]):
                 finished.append(result)
     assert time.monotonic() - start < 20
-    assert "\n" not in str(caught.value) and server.url in str(caught.value)
+    assert "\n" not in caught.value.message and server.url in str(caught.value)
     scores = [r["score"] for r in finished]
     assert 2 <= scores.count(7) <= 4
     assert scores.count(None) <= 6
@@ -378,9 +388,9 @@ def test_a_server_that_stops_listening_is_gone(folder: Path) -> None:
 
 def refusal(server: CompletionServer, **options: Any) -> str:
     with pytest.raises(ModelError) as caught:
-        RemoteEngine(server.url, **options)
+        load_remote(server.url, **options)
     message = str(caught.value)
-    assert "\n" not in message and server.url.removeprefix("http://") in message
+    assert "\n" not in caught.value.message and server.url.removeprefix("http://") in message
     return message
 
 
@@ -397,15 +407,15 @@ def test_a_web_page_is_no_server(server: CompletionServer, folder: Path) -> None
 
 
 def test_a_missing_path_says_what_to_give(server: CompletionServer, folder: Path) -> None:
-    with pytest.raises(ModelError, match=r"404.*http://HOST:PORT"):
-        RemoteEngine(f"{server.url}/elsewhere", tokenizer=folder)
+    with pytest.raises(ModelError, match=r"(?s)404.*http://HOST:PORT"):
+        load_remote(f"{server.url}/elsewhere", tokenizer=folder)
 
 
 @pytest.mark.parametrize("ending", ["/", "/v1", "/v1/", "/v1/completions"])
 def test_the_usual_endings_of_an_address_are_fine(
     server: CompletionServer, folder: Path, ending: str
 ) -> None:
-    RemoteEngine(server.url + ending, tokenizer=folder).close()
+    load_remote(server.url + ending, tokenizer=folder).close()
 
 
 def test_the_key_comes_from_the_environment(
@@ -423,7 +433,7 @@ def test_the_key_comes_from_the_environment(
 
 def test_an_unknown_model_is_named(server: CompletionServer, folder: Path) -> None:
     assert "it has erank" in refusal(server, tokenizer=folder, model="other")
-    RemoteEngine(server.url, tokenizer=folder, model="erank").close()
+    load_remote(server.url, tokenizer=folder, model="erank").close()
 
 
 def test_another_tokenizer_is_found_out(server: CompletionServer, tmp_path: Path) -> None:
@@ -464,14 +474,14 @@ def test_a_tokenizer_that_is_missing_says_how_to_get_it(
     server: CompletionServer, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match="hf download"):
-        RemoteEngine(server.url, tokenizer=tmp_path / "nothing")
+        load_remote(server.url, tokenizer=tmp_path / "nothing")
 
 
 def test_the_context_is_the_servers_or_shorter(server: CompletionServer, folder: Path) -> None:
     server.engine.context_length = 3000
-    with RemoteEngine(server.url, tokenizer=folder) as engine:
+    with load_remote(server.url, tokenizer=folder) as engine:
         assert engine.context_length == 3000
-    with RemoteEngine(server.url, tokenizer=folder, context_length=1000) as engine:
+    with load_remote(server.url, tokenizer=folder, context_length=1000) as engine:
         assert engine.context_length == 1000
 
 
@@ -489,7 +499,7 @@ def test_the_context_is_the_servers_or_shorter(server: CompletionServer, folder:
 )
 def test_options_are_checked(url: str, options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
-        RemoteEngine(url, **options)
+        load_remote(url, **options)
 
 
 @pytest.mark.parametrize(

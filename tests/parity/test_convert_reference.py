@@ -18,12 +18,14 @@ from typing import Any
 
 import llama_cpp
 import pytest
-from conftest import save_checkpoint
-from support.checkpoints import write_checkpoint
-from test_convert import keys_of, tensors_of
+from support.checkpoints import save_checkpoint, write_checkpoint
+from support.gguf_files import keys_of, tensors_of
+from support.llama_cpp_tools import tool
+from support.tokenizers import QWEN_SMALL
 
-from erank_lite.convert.gguf.convert import NEED_MATRIX, QUANTIZED, convert_gguf
+from erank_lite.convert.gguf.convert import convert_gguf
 from erank_lite.errors import ModelError
+from erank_lite.models.ref import NEED_IMATRIX, QUANTIZED
 from erank_lite.reranker import Reranker
 
 pytestmark = pytest.mark.reference
@@ -39,22 +41,15 @@ LLAMA3 = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_f
           "original_max_position_embeddings": 1024}  # fmt: skip
 
 
-def tool(variable: str, name: str) -> Path:
-    found = os.environ.get(variable)
-    if not found:
-        pytest.skip(f"{variable} names no {name} (see this file's beginning)")
-    return Path(found)
-
-
 @pytest.fixture(scope="module")
-def qwen(tmp_path_factory: pytest.TempPathFactory, qwen3: Path) -> Callable[..., Path]:
-    """Makes a checkpoint of Qwen3 with the real tokenizer and random weights."""
+def qwen_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a checkpoint of Qwen3 with its tokenizer, cut down, and random weights."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     def add_tokenizer(folder: Path) -> None:
-        for file in qwen3.iterdir():
-            shutil.copyfile(file, folder / file.name)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copyfile(QWEN_SMALL / name, folder / name)
 
     def make(tied: bool, shard: str) -> Path:
         torch.manual_seed(0)
@@ -119,9 +114,9 @@ def compare(source: Path, folder: Path, kinds: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("old", [False, True], ids=["transformers5", "transformers4"])
 @pytest.mark.parametrize(("tied", "shard"), [(True, "5GB"), (False, "60MB")])
 def test_qwen3(
-    qwen: Callable[..., Path], tmp_path: Path, tied: bool, shard: str, old: bool
+    qwen_checkpoint: Callable[..., Path], tmp_path: Path, tied: bool, shard: str, old: bool
 ) -> None:
-    source = qwen(tied, shard)
+    source = qwen_checkpoint(tied, shard)
     assert (len(list(source.glob("*.safetensors"))) > 1) == (shard == "60MB")
     if not tied:
         rope(source, YARN)
@@ -149,12 +144,14 @@ def test_llama(
     compare(source, tmp_path, kinds)
 
 
-def test_quantized_files_are_llama_quantizes(qwen: Callable[..., Path], tmp_path: Path) -> None:
+def test_quantized_files_are_llama_quantizes(
+    qwen_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
     program = tool("LLAMA_QUANTIZE", "llama-quantize")
     package = Path(llama_cpp.__file__).parent / "lib"
     libraries = os.environ.get("LLAMA_CPP_LIB_PATH", str(package))
     small = write_checkpoint(tmp_path / "small", width=256, ffn=512)
-    jobs = [(qwen(True, "5GB"), ("Q4_K_M",)), (small, (*QUANTIZED, *NEED_MATRIX))]
+    jobs = [(qwen_checkpoint(True, "5GB"), ("Q4_K_M",)), (small, (*QUANTIZED, *NEED_IMATRIX))]
     compared = 0
     whole, ours, theirs = (tmp_path / f"{name}.gguf" for name in ("whole", "ours", "theirs"))
     for source, kinds in jobs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,12 @@ import numpy as np
 import pytest
 
 from erank_lite.convert.gguf.convert import convert_gguf
-from erank_lite.engines.llama_cpp.engine import LlamaCppEngine
 from erank_lite.families.erank.prompt import PromptBuilder
+from erank_lite.load import load
+from erank_lite.models.checkpoint import BUNDLED_FOLDER, BUNDLED_MODEL
 from erank_lite.models.gguf import GGUFFile
-from erank_lite.models.prepare import BUNDLED_MODEL, checkpoint_folder
-from erank_lite.types import Prompt, Request, Step
+from erank_lite.testing.guides import counting_request
+from erank_lite.types import Prompt
 
 pytestmark = pytest.mark.reference
 
@@ -26,25 +26,6 @@ TOPICS = (  # noqa: SIM905
     "comets, looms, maps, orchids, kites, clocks, deserts, whales, paper, storms, honey, bridges, "
     "lenses, silk, caves, ropes, owls, ferries, anvils, tea"
 ).split(", ")
-
-
-class Recorder:
-    """Generates `TOKENS` tokens and keeps them with their log-probabilities."""
-
-    max_tokens = TOKENS + 1
-
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.logprobs: list[float] = []
-
-    def begin(self) -> Step:
-        return Step(logprobs_for=())
-
-    def feed(self, token: int, logprobs: Mapping[int, float] | None) -> Step:
-        assert logprobs is not None
-        self.tokens.append(token)
-        self.logprobs.append(logprobs[token])
-        return Step(logprobs_for=(), done=len(self.tokens) == TOKENS)
 
 
 def smollm2_in_float32(smollm2: Path, out: Path) -> None:
@@ -75,7 +56,7 @@ def models(
     torch = pytest.importorskip("torch", reason="pip install 'erank-lite[reference]'")
     transformers = pytest.importorskip("transformers")
     file = tmp_path_factory.mktemp("f32") / "model.gguf"
-    folder, options = checkpoint_folder(BUNDLED_MODEL), {}
+    folder, options = BUNDLED_FOLDER, {}
     if request.param == BUNDLED_MODEL:
         convert_gguf(folder, file, "F32")
     else:
@@ -91,7 +72,7 @@ def models(
 
 @pytest.fixture(scope="module")
 def prompts(models: tuple[Path, Any]) -> list[Prompt]:
-    with LlamaCppEngine(models[0]) as engine:
+    with load(models[0], "llama.cpp") as engine:
         core = PromptBuilder(engine.tokenizer, engine.chat_template)
         query = core.query("What is known about it, and since when?")
         return [query.document(f"A short note about {topic}, old and new.") for topic in TOPICS]
@@ -105,13 +86,12 @@ def test_greedy_tokens_and_log_probabilities(
     import torch
 
     file, reference = models
-    with LlamaCppEngine(file, sequences=sequences, kv_type="f32") as engine:
-        requests = [Request(i, p, Recorder) for i, p in enumerate(prompts)]
+    with load(file, "llama.cpp", {"sequences": sequences, "kv_type": "f32"}) as engine:
+        requests = [counting_request(i, p, TOKENS) for i, p in enumerate(prompts)]
         guides = {c.key: c.guide for c in engine.run(requests)}
     assert len(guides) == len(TOPICS) == 32
     near_ties = []
     for key, guide in guides.items():
-        assert isinstance(guide, Recorder)
         ids = prompts[key].ids
         with torch.no_grad():
             logits = reference(torch.tensor([[*ids, *guide.tokens]])).logits[0, len(ids) - 1 : -1]

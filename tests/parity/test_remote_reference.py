@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ import llama_cpp
 import pytest
 
 from erank_lite import Reranker
-from erank_lite.engines.llama_cpp.engine import LlamaCppEngine
-from erank_lite.engines.remote.engine import RemoteEngine
-from erank_lite.models.prepare import model_file
-from erank_lite.types import Prompt, Request, Step
+from erank_lite.load import load
+from erank_lite.models.prepare import gguf_file
+from erank_lite.models.ref import ModelRef
+from erank_lite.testing.guides import counting_request
+from erank_lite.types import Prompt
 
 pytestmark = pytest.mark.reference
 
@@ -69,7 +70,7 @@ def llama_server(model: Path, log: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def erank_tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    path = model_file("erank-tiny:F32")
+    path = gguf_file(ModelRef.parse("erank-tiny:F32"))
     with llama_server(path, tmp_path_factory.mktemp("log") / "server.log") as url:
         yield url, path
 
@@ -152,35 +153,19 @@ def test_the_server_names_its_file(erank_tiny: tuple[str, Path]) -> None:
         assert len(reranker.rerank(QUERY, DOCS)) == len(DOCS)
 
 
-class Writer:
-    """Keeps the first `count` tokens, no probability wanted."""
-
-    def __init__(self, count: int) -> None:
-        self.max_tokens, self.count = count, count
-        self.tokens: list[int] = []
-
-    def begin(self) -> Step:
-        return Step(max_tokens=self.count)
-
-    def feed(self, token: int, logprobs: Mapping[int, float] | None) -> Step:
-        self.tokens.append(token)
-        left = self.count - len(self.tokens)
-        return Step(max_tokens=max(1, left), done=left == 0)
-
-
 def test_characters_of_many_tokens_come_whole(smollm2_f32: tuple[str, Path]) -> None:
     """The server's stream leaves tokens out there, and its ids have to be asked for."""
     url, path = smollm2_f32
     written = []
+    strict: dict[str, Any] = {"strict": True}
     for engine in (
-        LlamaCppEngine(path, strict=True, threads=2, kv_type="f32", context_length=512),
-        RemoteEngine(url, tokenizer=path, strict=True),
+        load(path, "llama.cpp", strict | {"threads": 2, "kv_type": "f32", "context_length": 512}),
+        load(url, "remote", strict | {"tokenizer": path}),
     ):
         with engine:
             text = "A rocket is written \U0001f680, and a face is written \U0001f600.\n" * 6
             prompt = Prompt(engine.tokenizer.encode_trusted(text), 0)
-            (done,) = engine.run([Request(0, prompt, lambda: Writer(20))])
-            assert isinstance(done.guide, Writer)
+            (done,) = engine.run([counting_request(0, prompt, 20, logprobs=False)])
             written.append(done.guide.tokens)
             text = engine.tokenizer.decode(done.guide.tokens)
     assert written[0] == written[1]

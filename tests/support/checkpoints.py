@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import ADDED, CHAT_TEMPLATE
 from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as HFTokenizer
 
+from support.tokenizers import ADDED, CHAT_TEMPLATE
+
+SIZE = 256 + len(ADDED) + 1 + 3  # rows of the embedding of `write_checkpoint`
 WIDTH, FFN, LAYERS, HEADS, KV_HEADS, HEAD = 64, 128, 2, 4, 2, 64
 QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -166,4 +168,13 @@ def write_checkpoint(
         index |= dict.fromkeys(part, file)
     text = json.dumps({"metadata": {}, "weight_map": index})
     (folder / "model.safetensors.index.json").write_text(text)
+    return folder
+
+
+def save_checkpoint(
+    model: Any, folder: Path, shard: str, add_tokenizer: Callable[[Path], None]
+) -> Path:
+    """Save a model of Transformers and its tokenizer, and return the folder."""
+    model.save_pretrained(folder, max_shard_size=shard)
+    add_tokenizer(folder)
     return folder

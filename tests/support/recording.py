@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from erank_lite.engines.base import Engine
-from erank_lite.types import Prompt, Request, Step
-
-
-class Recorder:
-    """Generates `count` tokens and keeps them with their log-probabilities."""
-
-    def __init__(self, count: int) -> None:
-        self.max_tokens = count + 1
-        self.count = count
-        self.tokens: list[int] = []
-        self.logprobs: list[float] = []
-
-    def begin(self) -> Step:
-        return Step(max_tokens=self.count, logprobs_for=())
-
-    def feed(self, token: int, logprobs: Mapping[int, float] | None) -> Step:
-        assert logprobs is not None
-        self.tokens.append(token)
-        self.logprobs.append(logprobs[token])
-        left = self.count - len(self.tokens)
-        return Step(max_tokens=max(1, left), logprobs_for=(), done=not left)
+from erank_lite.testing.guides import CountingGuide
+from erank_lite.types import Prompt, Request
 
 
 def random_prompts(count: int, seed: int, queries: int = 5) -> list[Prompt]:
@@ -41,20 +22,29 @@ def random_prompts(count: int, seed: int, queries: int = 5) -> list[Prompt]:
     return prompts
 
 
-def run(engine: Engine, prompts: Sequence[Prompt], counts: Sequence[int]) -> dict[int, Recorder]:
-    """Return each prompt's recorder, by its place."""
+def request(
+    key: int, prompt: Prompt, count: int, guide: type[CountingGuide] = CountingGuide
+) -> Request[CountingGuide]:
+    """Return a request for `count` tokens, followed by a guide of that class."""
+    return Request(key, prompt, lambda: guide(count), count + 1)
+
+
+def run(
+    engine: Engine, prompts: Sequence[Prompt], counts: Sequence[int]
+) -> dict[int, CountingGuide]:
+    """Return each prompt's guide, by its index."""
     requests = [
-        Request(i, prompt, lambda c=count: Recorder(c))  # type: ignore[misc]
+        request(i, prompt, count)
         for i, (prompt, count) in enumerate(zip(prompts, counts, strict=True))
     ]
     completions = list(engine.run(requests))
     assert sorted(c.key for c in completions) == list(range(len(prompts)))
     assert all(c.failure is None for c in completions)
     assert [c.tokens for c in completions] == [counts[c.key] for c in completions]
-    return {c.key: c.guide for c in completions}  # type: ignore[misc]
+    return {c.key: c.guide for c in completions}
 
 
-def same(a: Recorder, b: Recorder, noise: float) -> bool:
+def same(a: CountingGuide, b: CountingGuide, noise: float) -> bool:
     """Whether two completions are equal up to noise, or part where two tokens are nearly tied."""
     for x, y, p, q in zip(a.tokens, b.tokens, a.logprobs, b.logprobs, strict=True):
         if x != y:

@@ -1,19 +1,11 @@
-"""Texts that a prompt may have to carry: 300 ordinary ones and 40 hostile ones, by name.
-
-Run as a program, this writes the golden file anew, from what Transformers gives:
-
-    python tests/texts.py FOLDER_OF_THE_QWEN3_TOKENIZER > tests/golden_prompts.json
-"""
+"""Texts that a prompt may have to carry: 300 ordinary ones and 40 hostile ones, by name."""
 
 # ruff: noqa: RUF001
 from __future__ import annotations
 
-import hashlib
-import json
 import random
-import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import islice
 
 QUERY = "When does the night train leave?"
@@ -184,37 +176,8 @@ HOSTILE = {token.strip("<|>"): token for token in ADDED} | {
 
 
 def placements(text: str) -> list[tuple[str, str, str]]:
-    """Return (instruction, query, document) with `text` in each place that may hold it."""
-    places = [(INSTRUCTION, QUERY, text)]
+    """Return (instruction, query, document) with `text` in each slot that may hold it."""
+    slots = [(INSTRUCTION, QUERY, text)]
     if text.strip():
-        places += [(INSTRUCTION, text, DOCUMENT), (text, QUERY, DOCUMENT)]
-    return places
-
-
-def pin(prompts: Sequence[Sequence[int]]) -> list[int | str]:
-    """Return the number of ids in the prompts of one text, and a short hash of them."""
-    text = ";".join(",".join(map(str, ids)) for ids in prompts)
-    return [sum(map(len, prompts)), hashlib.sha256(text.encode()).hexdigest()[:12]]
-
-
-def _golden(folder: str) -> None:
-    from transformers import AutoTokenizer
-
-    from erank_lite.families.erank.prompt import MESSAGE
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    pins = {}
-    for name, text in ORDINARY.items():
-        prompts = []
-        for instruction, query, doc in placements(text):
-            message = MESSAGE.replace("{instruction}", instruction).replace("{query}", query)
-            chat = [{"role": "user", "content": message.replace("{doc}", doc)}]
-            read = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)
-            prompts.append(read["input_ids"])
-        pins[name] = pin(prompts)
-    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(pinned)}" for name, pinned in pins.items())
-    print(f"{{\n{lines}\n}}")
-
-
-if __name__ == "__main__":
-    _golden(sys.argv[1])
+        slots += [(INSTRUCTION, text, DOCUMENT), (text, QUERY, DOCUMENT)]
+    return slots

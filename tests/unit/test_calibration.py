@@ -8,22 +8,26 @@ from pathlib import Path
 
 import pytest
 from support.checkpoints import write_checkpoint
+from support.reporter import RecordingReporter
 
 from erank_lite import InputError, ModelError
 from erank_lite.convert.calibration import (
     DEFAULT,
     CalibrationExample,
+    OpenEngine,
     SelfGeneratedCalibration,
     digest,
     read_examples,
 )
+from erank_lite.engines.base import Engine
 from erank_lite.engines.fake import FakeEngine
 from erank_lite.families.erank.prompt import INSTRUCTIONS, PromptBuilder
-from erank_lite.models.checkpoint import CheckpointFolder
-from erank_lite.models.prepare import cached, clear
+from erank_lite.load import engine_for_calibration
+from erank_lite.models.cache import clear_cache, list_cache
+from erank_lite.models.checkpoint import Checkpoint
 from erank_lite.types import Prompt
 
-TRIPLES = [
+EXAMPLES = [
     CalibrationExample("beir", "bread", "A loaf stays fresh in a box."),
     CalibrationExample("Find what contradicts the query.", "tea is hot", "Tea is <|im_end|> cold."),
     CalibrationExample("bright/pony", "rain", "It pours."),
@@ -31,11 +35,11 @@ TRIPLES = [
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> CheckpointFolder:
-    return CheckpointFolder.open(write_checkpoint(tmp_path / "m"))
+def source(tmp_path: Path) -> Checkpoint:
+    return Checkpoint.open(write_checkpoint(tmp_path / "m"))
 
 
-def writing(source: CheckpointFolder, text: str) -> FakeEngine:
+def writing(source: Checkpoint, text: str) -> FakeEngine:
     """Return an engine that writes `text` after every prompt."""
     tokenizer = source.tokenizer()
     end = tokenizer.encode_trusted("<|im_end|>")
@@ -47,38 +51,45 @@ def writing(source: CheckpointFolder, text: str) -> FakeEngine:
     return FakeEngine(tokenizer, script, source.chat_template(), end)
 
 
-def test_a_sample_is_the_prompt_and_what_the_model_wrote(source: CheckpointFolder) -> None:
+def by(engine: Engine) -> OpenEngine:
+    return lambda *_: engine
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ERANK_LITE_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_sample_is_the_prompt_and_what_the_model_wrote(source: Checkpoint) -> None:
     text = "<think>They are related.</think><answer>7</"
-    samples = SelfGeneratedCalibration(source, TRIPLES).samples(writing(source, text))
+    samples = SelfGeneratedCalibration(source, EXAMPLES, by(writing(source, text))).samples()
     tokenizer = source.tokenizer()
     core = PromptBuilder(tokenizer, source.chat_template())
-    for sample, triple in zip(samples, TRIPLES, strict=True):
-        prompt = core.query(triple.query, triple.instruction).document(triple.document)
+    for sample, example in zip(samples, EXAMPLES, strict=True):
+        prompt = core.query(example.query, example.instruction).document(example.document)
         assert sample == prompt.ids + tokenizer.encode_trusted(text)
 
 
-def test_an_answer_of_zero_stays_what_the_model_wrote(source: CheckpointFolder) -> None:
+def test_an_answer_of_zero_stays_what_the_model_wrote(source: Checkpoint) -> None:
     # The guide has the engine look at another token there; the sample must not.
-    sample = SelfGeneratedCalibration(source, TRIPLES[:1]).samples(
-        writing(source, "<answer>0</answer>")
-    )[0]
+    engine = writing(source, "<answer>0</answer>")
+    sample = SelfGeneratedCalibration(source, EXAMPLES[:1], by(engine)).samples()[0]
     assert source.tokenizer().decode(sample).endswith("<answer>0</")
 
 
 def test_completions_are_kept_and_a_run_goes_on_where_it_stopped(
-    source: CheckpointFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ERANK_LITE_CACHE", str(tmp_path / "cache"))
-    text = SelfGeneratedCalibration(source, TRIPLES)
+    text = SelfGeneratedCalibration(source, EXAMPLES, engine_for_calibration)
 
-    def run() -> tuple[list[tuple[int, ...]], list[tuple[str, int, int]]]:
-        seen: list[tuple[str, int, int]] = []
-        samples = text.samples(progress=lambda *report: seen.append(report))
-        return samples, [report for report in seen if report[0] == "reasoning"]
+    def run() -> tuple[list[tuple[int, ...]], list[tuple[str, int, int, str]]]:
+        reporter = RecordingReporter()
+        samples = text.samples(reporter)
+        return samples, [report for report in reporter.reports if report[0] == "reasoning"]
 
     first, reports = run()
-    assert reports[0] == ("reasoning", 0, text.tokens)
-    assert reports[-1] == ("reasoning", text.tokens, text.tokens)
+    assert reports[0] == ("reasoning", 0, text.tokens, "tokens")
+    assert reports[-1] == ("reasoning", text.tokens, text.tokens, "tokens")
     assert all(s[: len(p.ids)] == p.ids for s, p in zip(first, text.prompts, strict=True))
     assert run() == (first, [])
     file = next((tmp_path / "cache").rglob("completions.jsonl"))
@@ -90,47 +101,49 @@ def test_completions_are_kept_and_a_run_goes_on_where_it_stopped(
     assert again[done] == first[done] and len(again) == 3
     file.write_text("{}\n")
     assert len(run()[0]) == 3
-    assert [e.what for e in cached() if e.path == file] == ["calibration text"]
-    clear()
+    assert [e.what for e in list_cache() if e.path == file] == ["calibration text"]
+    clear_cache()
     assert not file.exists()
 
 
-def test_other_triples_and_other_weights_have_a_text_of_their_own(
-    source: CheckpointFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_other_examples_and_other_weights_have_a_text_of_their_own(
+    source: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ERANK_LITE_CACHE", str(tmp_path / "cache"))
-    SelfGeneratedCalibration(source, TRIPLES[:1]).samples()
-    SelfGeneratedCalibration(source, TRIPLES[:1]).samples()
-    SelfGeneratedCalibration(source, TRIPLES[1:2]).samples()
-    other = CheckpointFolder.open(write_checkpoint(source.path, dtype="F32"))
-    SelfGeneratedCalibration(other, TRIPLES[:1]).samples()
+    opener = engine_for_calibration
+    SelfGeneratedCalibration(source, EXAMPLES[:1], opener).samples()
+    SelfGeneratedCalibration(source, EXAMPLES[:1]).samples()
+    with pytest.raises(InputError, match="nothing was given to generate"):
+        SelfGeneratedCalibration(source, EXAMPLES[1:2]).samples()
+    SelfGeneratedCalibration(source, EXAMPLES[1:2], opener).samples()
+    other = Checkpoint.open(write_checkpoint(source.path, dtype="F32"))
+    SelfGeneratedCalibration(other, EXAMPLES[:1], opener).samples()
     assert len(list((tmp_path / "cache").rglob("completions.jsonl"))) == 3
 
 
-def test_a_long_document_is_cut_to_the_models_context(source: CheckpointFolder) -> None:
+def test_a_long_document_is_cut_to_the_models_context(source: Checkpoint) -> None:
     text = SelfGeneratedCalibration(source, [CalibrationExample("beir", "q", "word " * 5000)])
-    assert text.prompts[0].truncated and text.context == 2048
-    long_query = [TRIPLES[0], CalibrationExample("beir", "q" * 5000, "d")]
-    with pytest.raises(InputError, match="calibration triple 2: the query and instruction take"):
+    assert text.prompts[0].truncated and text.context_length == 2048
+    long_query = [EXAMPLES[0], CalibrationExample("beir", "q" * 5000, "d")]
+    with pytest.raises(InputError, match="calibration example 2: the query and instruction take"):
         SelfGeneratedCalibration(source, long_query)
 
 
 def test_the_time_is_told_once_some_documents_are_done(
-    source: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+    source: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 1000, 2))
     monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
-    told: list[float] = []
-    text = SelfGeneratedCalibration(source, TRIPLES[:1] * 20)
-    text.samples(writing(source, "<answer>7</answer>"), calibrating=told.append)
-    assert told == [pytest.approx(16 * 12 / 8)]
+    engine, reporter = writing(source, "<answer>7</answer>"), RecordingReporter()
+    SelfGeneratedCalibration(source, EXAMPLES[:1] * 20, by(engine)).samples(reporter)
+    (message,) = reporter.messages
+    assert f"about {16 * 12 // 8} s; it is kept" in message
 
 
-def test_a_model_that_completes_nothing(source: CheckpointFolder) -> None:
+def test_a_model_that_completes_nothing(source: Checkpoint) -> None:
     engine = writing(source, "")
     engine.run = lambda requests: iter(())  # type: ignore[method-assign]
     with pytest.raises(ModelError, match="completed none"):
-        SelfGeneratedCalibration(source, TRIPLES).samples(engine)
+        SelfGeneratedCalibration(source, EXAMPLES, by(engine)).samples()
 
 
 GOOD = b'{"instruction": "beir", "query": "q", "document": "d", "topic": "x"}'
@@ -156,7 +169,8 @@ def test_a_broken_calibration_file(tmp_path: Path, content: bytes, message: str)
     file.write_bytes(content)
     with pytest.raises(InputError, match=message) as caught:
         read_examples(file)
-    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(file) in caught.value.message
+    assert "\n" not in caught.value.message + (caught.value.hint or "")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -165,12 +179,12 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
             read_examples(path)
 
 
-def test_an_instruction_that_looks_like_a_name_and_is_none(source: CheckpointFolder) -> None:
-    with pytest.raises(InputError, match="calibration triple 1: there is no instruction named"):
+def test_an_instruction_that_looks_like_a_name_and_is_none(source: Checkpoint) -> None:
+    with pytest.raises(InputError, match="calibration example 1: there is no instruction named"):
         SelfGeneratedCalibration(source, [CalibrationExample("bright/pyno", "q", "d")])
 
 
-def test_the_hash_is_that_of_the_triples_however_they_are_written(tmp_path: Path) -> None:
+def test_the_hash_is_that_of_the_examples_however_they_are_written(tmp_path: Path) -> None:
     file = tmp_path / "c.jsonl"
     file.write_bytes(b'\n{"document":"d","query":"q","instruction":"beir"}\r\n')
     (tmp_path / "d.jsonl").write_bytes(GOOD)
@@ -179,7 +193,7 @@ def test_the_hash_is_that_of_the_triples_however_they_are_written(tmp_path: Path
 
 
 def test_the_set_that_comes_along_is_large_and_knows_every_instruction() -> None:
-    triples = read_examples(DEFAULT)
-    assert len(triples) >= 256
-    assert len(set(triples)) == len(triples)
-    assert {t.instruction for t in triples} >= set(INSTRUCTIONS)
+    examples = read_examples(DEFAULT)
+    assert len(examples) >= 256
+    assert len(set(examples)) == len(examples)
+    assert {e.instruction for e in examples} >= set(INSTRUCTIONS)

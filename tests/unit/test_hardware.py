@@ -156,7 +156,7 @@ def test_an_apple_machine_shares_its_memory(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(hardware.platform, "machine", lambda: "arm64")
     (gpu,) = hardware.probe().gpus
     total, free = hardware.memory()
-    assert gpu.kind == "metal" and gpu.total == total * 3 // 4
+    assert gpu.backend == "metal" and gpu.total == total * 3 // 4
     assert abs(gpu.free - min(free, gpu.total)) < 1 << 30
 
 

@@ -47,12 +47,12 @@ def test_alpha_outside_its_range_is_refused(alpha: float):
         hybrid_scores(PUBLISHED, alpha)
 
 
-@pytest.mark.parametrize("value", [0.0, 5.0, 0.1, 1e-9, 1e9, -3.3])
 @pytest.mark.parametrize("count", [1, 2, 3, 10])
-def test_equal_scores_say_nothing(value: float, count: int):
-    hybrid = hybrid_scores([result(value, value, id=i) for i in range(count)], 0.3)
-    assert [r["hybrid_score"] for r in hybrid] == [0.0] * count
-    assert [r["id"] for r in hybrid] == list(range(count))
+def test_equal_scores_say_nothing(count: int):
+    for value in (0.0, 5.0, 0.1, 1e-9, 1e9, -3.3):
+        hybrid = hybrid_scores([result(value, value, id=i) for i in range(count)], 0.3)
+        assert [r["hybrid_score"] for r in hybrid] == [0.0] * count, value
+        assert [r["id"] for r in hybrid] == list(range(count)), value
 
 
 def test_one_side_equal_leaves_the_order_to_the_other():
@@ -107,7 +107,7 @@ def test_an_empty_list_stays_empty():
 def test_a_first_stage_score_that_is_no_finite_number_is_named(value: Any):
     with pytest.raises(InputError, match=r"document x .*first_stage_score") as caught:
         hybrid_scores([*PUBLISHED, result(1.0, value, id="x")], 0.2)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in caught.value.message
 
 
 def test_a_missing_first_stage_score_is_named_by_rank_where_there_is_no_id():

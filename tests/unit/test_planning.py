@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from erank_lite.engines.llama_cpp import dry_run
+from erank_lite.engines.llama_cpp.options import LlamaCppOptions
+from erank_lite.engines.llama_cpp.plan import plan
 from erank_lite.errors import InputError, ModelError
 from erank_lite.machine.hardware import Gpu, Hardware
-from erank_lite.machine.planning import PUBLISHED, ModelShape, Overrides, Plan, plan
+from erank_lite.machine.plan import Plan
+from erank_lite.machine.shapes import PUBLISHED, ModelShape
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -19,15 +23,15 @@ B4, B14, B32 = PUBLISHED
 def machine(memory: float, *gpus: float, cores: int = 8) -> Hardware:
     """Return a machine by its free memory and that of each of its GPUs, in GiB."""
     return Hardware(
-        system="Linux x86_64", processor="made up", cores=cores, instructions=(),
+        system="Linux x86_64", cpu="made up", cores=cores, instructions=(),
         memory_total=int(memory * GIB), memory_free=int(memory * GIB),
         gpus=tuple(Gpu(f"GPU {i}", "cuda", int(g * GIB), int(g * GIB)) for i, g in enumerate(gpus)),
         llama=None, extras={},
     )  # fmt: skip
 
 
-def planned(name: str, kind: str, hardware: Hardware, **wishes: object) -> Plan:
-    return plan(ModelShape.published(name, kind), hardware, Overrides(**wishes))  # type: ignore[arg-type]
+def planned(name: str, kind: str, hardware: Hardware, **options: object) -> Plan:
+    return plan(ModelShape.published(name, kind), hardware, LlamaCppOptions(**options))  # type: ignore[arg-type]
 
 
 ALL, SOME, NONE = "all", "some", "none"
@@ -66,7 +70,7 @@ def test_machines(
     what: str, hardware: Hardware, name: str, kind: str, on_gpu: str, fits: bool
 ) -> None:
     model = ModelShape.published(name, kind)
-    found = plan(model, hardware, Overrides())
+    found = plan(model, hardware, LlamaCppOptions())
     layers = {0: NONE, model.layers + 1: ALL}.get(found.gpu_layers, SOME)
     assert (layers, found.fits) == (on_gpu, fits), found
     assert found.threads == hardware.cores
@@ -98,7 +102,7 @@ def test_a_smaller_cache_type_holds_more_documents() -> None:
 
 def test_wishes_are_kept() -> None:
     found = planned(
-        B4, "Q4_K_M", machine(28, 22.8), gpu_layers=10, sequences=3, threads=5, cache=GIB,
+        B4, "Q4_K_M", machine(28, 22.8), gpu_layers=10, sequences=3, threads=5, memory=GIB,
         flash_attention=True,
     )  # fmt: skip
     assert (found.gpu_layers, found.sequences, found.threads) == (10, 3, 5)
@@ -109,8 +113,10 @@ def test_wishes_are_kept() -> None:
 
 
 def test_a_wish_that_cannot_be_kept_is_an_error() -> None:
-    with pytest.raises(InputError, match="there is none"):
+    with pytest.raises(ModelError, match="has no GPU support"):
         planned(B4, "Q4_K_M", machine(28), gpu_layers=5)
+    with pytest.raises(InputError, match="main_gpu must be between 0 and 0, not 1"):
+        planned(B4, "Q4_K_M", machine(28, 8), main_gpu=1)
 
 
 def test_what_was_asked_for_is_tried_even_where_it_should_not_fit() -> None:
@@ -217,33 +223,29 @@ def test_sizes_of_the_published_checkpoints_add_up() -> None:
 def test_a_tight_plan_is_tried_and_steps_down_once(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from erank_lite.engines.llama_cpp import dry_run as _trial
-
-    facts = ModelShape.published(B14, "Q4_K_M")
+    shape = ModelShape.published(B14, "Q4_K_M")
     card = machine(28, 11.2)
-    assert (
-        plan(facts, card, Overrides()).tight and not plan(facts, machine(28, 78), Overrides()).tight
-    )
+    tight = plan(shape, card, LlamaCppOptions())
+    assert tight.tight and not plan(shape, machine(28, 78), LlamaCppOptions()).tight
     tried = []
 
-    def fails(path: Path, found: Plan, *rest: object) -> str:
+    def fails(path: Path, found: Plan, cells: int) -> str:
         tried.append(found.gpu_layers)
         return "CUDA error: out of memory"
 
-    monkeypatch.setattr(_trial, "failure", fails)
-    found = _trial.tried_plan(tiny_gguf, facts, card, Overrides(), None)
-    assert tried == [41] and 20 < found.gpu_layers < 41
+    monkeypatch.setattr(dry_run, "failure", fails)
+    found = dry_run.tried(tiny_gguf, shape, card, tight)
+    assert tried == [41] and found.gpu_layers is not None and 20 < found.gpu_layers < 41
     assert "out of memory" in caplog.text and "41 layers" in caplog.text
+    asked_for = plan(shape, card, LlamaCppOptions(gpu_layers=-1))
     with pytest.raises(ModelError, match="as were asked for"):
-        _trial.tried_plan(tiny_gguf, facts, card, Overrides(gpu_layers=-1), None)
-    roomy = _trial.tried_plan(tiny_gguf, facts, machine(28, 78), Overrides(), None)
-    assert roomy.gpu_layers == 41 and len(tried) == 2
+        dry_run.tried(tiny_gguf, shape, card, asked_for)
+    monkeypatch.setattr(dry_run, "failure", lambda *arguments: None)
+    assert dry_run.tried(tiny_gguf, shape, card, tight) is tight
 
 
-def test_a_trial_is_a_process_of_its_own(tiny_gguf: Path, tmp_path: Path) -> None:
-    from erank_lite.engines.llama_cpp.dry_run import failure
-
+def test_a_dry_run_is_a_process_of_its_own(tiny_gguf: Path, tmp_path: Path) -> None:
     found = replace(planned(B4, "Q4_K_M", machine(28)), documents=2, threads=1)
-    assert failure(tiny_gguf, found, 512, Overrides(), None) is None
-    reason = failure(tmp_path / "missing.gguf", found, 512, Overrides(), None)
+    assert dry_run.failure(tiny_gguf, found, 512) is None
+    reason = dry_run.failure(tmp_path / "missing.gguf", found, 512)
     assert reason is not None and "cannot load" in reason

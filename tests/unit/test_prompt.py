@@ -1,17 +1,28 @@
-"""What the model reads: published ids, text that stays text, truncation, templates."""
+"""What the model reads: published ids, text that stays text, truncation, templates.
+
+With Qwen3's tokenizer cut down, and, where ERANK_LITE_SHARED is set, with the whole one too.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHAT_TEMPLATE, byte_tokenizer, write_gguf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.texts import ADDED, DOCUMENT, HOSTILE, INSTRUCTION, ORDINARY, QUERY, pin, placements
+from support import cut_tokenizer
+from support.gguf_files import write_gguf
+from support.golden import PUBLISHED_MESSAGE, Reference, filled, golden, pin, published
+from support.texts import ADDED, DOCUMENT, HOSTILE, INSTRUCTION, ORDINARY, QUERY, placements
+from support.tokenizers import (
+    CHAT_TEMPLATE,
+    QWEN_SMALL,
+    byte_tokenizer,
+    config_of,
+    real_qwen3,
+)
 from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import normalizers
 
@@ -20,117 +31,79 @@ from erank_lite.families.erank.prompt import INSTRUCTIONS, MESSAGE, PromptBuilde
 from erank_lite.models.gguf import GGUFFile
 from erank_lite.text.tokenizer import Tokenizer, clean
 
-GOLDEN = json.loads(Path(__file__).with_name("golden_prompts.json").read_text("utf-8"))
-PUBLISHED_MESSAGE = (
-    "Given a query and a document, please give a relevance score of 0~10.\n"
-    "The goal or relevance definition is: {instruction}\n"
-    "\n"
-    "Here is the query:\n"
-    "{query}\n"
-    "\n"
-    "Here is the document:\n"
-    "{doc}\n"
-    "\n"
-    "After thinking, directly choose a relevance score from [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10].\n"
-    "- 0 represents completely not related\n"
-    "- 10 means perfectly related.\n"
-    "\n"
-    "Desired output format:\n"
-    "<think>put your thinking here</think><answer>Only allows an integer here</answer>\n"
-    "\n"
-    "Your output:"
-)
+GOLDEN = Path(__file__).with_name("golden_prompts.json").read_text("utf-8")
 BYTES = byte_tokenizer()
-Reference = Callable[[str, str, str], list[int]]
-
-
-def filled(instruction: str, query: str, doc: str) -> str:
-    """Return the published message, filled without looking into what it is filled with."""
-    head, rest = PUBLISHED_MESSAGE.split("{instruction}")
-    between, rest = rest.split("{query}")
-    before, after = rest.split("{doc}")
-    return "".join([head, instruction, between, query, before, doc, after])
-
-
-def config_of(folder: Path) -> dict[str, Any]:
-    """Return the tokenizer_config.json in `folder`."""
-    config: dict[str, Any] = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-    return config
 
 
 @pytest.fixture(scope="session")
-def qwen3_gguf(qwen3: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GGUF file with the real vocabulary of Qwen3, padded as converters pad it."""
-    data = json.loads((qwen3 / "tokenizer.json").read_text("utf-8"))
-    vocabulary = data["model"]["vocab"]
-    texts = sorted(vocabulary, key=vocabulary.__getitem__)
-    kinds = [1] * len(texts)
+def qwen_gguf(qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GGUF file with the vocabulary of Qwen3, padded as converters pad it."""
+    data = json.loads((qwen / "tokenizer.json").read_text("utf-8"))
+    texts = [f"[PAD{i}]" for i in range(151_936)]
+    token_types = [5] * len(texts)
+    for text, i in data["model"]["vocab"].items():
+        texts[i], token_types[i] = text, 1
     for token in data["added_tokens"]:
-        assert token["id"] == len(texts)
-        texts.append(token["content"])
-        kinds.append(3 if token["special"] else 4)
-    padding = range(len(texts), 151_936)
+        texts[token["id"]], token_types[token["id"]] = (
+            token["content"],
+            3 if token["special"] else 4,
+        )
     return write_gguf(
-        tmp_path_factory.mktemp("qwen3") / "qwen3.gguf",
-        [*texts, *(f"[PAD{i}]" for i in padding)],
-        kinds + [5] * len(padding),
+        tmp_path_factory.mktemp("qwen") / "qwen.gguf",
+        texts,
+        token_types,
         [" ".join(merge) for merge in data["model"]["merges"]],
         pre="qwen2",
         layers=1,
         width=16,
-        template=config_of(qwen3)["chat_template"],
+        template=config_of(qwen)["chat_template"],
     )
 
 
 @pytest.fixture(scope="session")
-def checkpoint_core(qwen3: Path) -> PromptBuilder:
-    """The prompt core of the Qwen3 checkpoint."""
-    return PromptBuilder(Tokenizer.from_checkpoint(qwen3), config_of(qwen3)["chat_template"])
+def checkpoint_core(qwen: Path) -> PromptBuilder:
+    """The prompts of the checkpoint."""
+    return PromptBuilder(Tokenizer.from_checkpoint(qwen), config_of(qwen)["chat_template"])
 
 
 @pytest.fixture(scope="session")
-def gguf_core(qwen3_gguf: Path) -> PromptBuilder:
-    """The prompt core of the same model's GGUF, from its metadata alone."""
-    gguf = GGUFFile.read(qwen3_gguf)
-    return PromptBuilder(Tokenizer.from_gguf(gguf), gguf.metadata["tokenizer.chat_template"])
+def gguf_core(qwen_gguf: Path) -> PromptBuilder:
+    """The prompts of the same model's GGUF, from its metadata alone."""
+    gguf = GGUFFile.read(qwen_gguf)
+    return PromptBuilder(Tokenizer.from_gguf(gguf.metadata, gguf.path), gguf.chat_template)
 
 
 @pytest.fixture(scope="session", params=["checkpoint", "gguf"])
-def core(request: pytest.FixtureRequest) -> PromptBuilder:
-    """Both of these prompt cores, one after the other."""
-    made: PromptBuilder = request.getfixturevalue(f"{request.param}_core")
-    return made
+def core(
+    request: pytest.FixtureRequest, checkpoint_core: PromptBuilder, gguf_core: PromptBuilder
+) -> PromptBuilder:
+    """Both of these, one after the other."""
+    return checkpoint_core if request.param == "checkpoint" else gguf_core
 
 
 @pytest.fixture(scope="session")
-def published(qwen3: Path) -> Any:
+def transformers_tokenizer(qwen: Path) -> Any:
     """The tokenizer of Transformers."""
-    return pytest.importorskip("transformers").AutoTokenizer.from_pretrained(qwen3)
+    return pytest.importorskip("transformers").AutoTokenizer.from_pretrained(qwen)
 
 
 @pytest.fixture(scope="session")
-def reference(published: Any) -> Reference:
+def reference(transformers_tokenizer: Any) -> Reference:
     """What Transformers makes of a message filled with (instruction, query, document)."""
-
-    def ids(instruction: str, query: str, doc: str) -> list[int]:
-        chat = [{"role": "user", "content": filled(instruction, query, doc)}]
-        read = published.apply_chat_template(chat, add_generation_prompt=True, tokenize=True)
-        return list(read if isinstance(read, list) else read["input_ids"])
-
-    return ids
+    return published(transformers_tokenizer)
 
 
 @pytest.fixture(scope="session")
-def plain(qwen3: Path) -> HFTokenizer:
+def plain(qwen: Path) -> HFTokenizer:
     """The BPE of Qwen3 without any added token."""
-    data = json.loads((qwen3 / "tokenizer.json").read_text("utf-8"))
+    data = json.loads((qwen / "tokenizer.json").read_text("utf-8"))
     return HFTokenizer.from_str(json.dumps(data | {"added_tokens": []}))
 
 
 @pytest.fixture(scope="session")
-def tokenizer(qwen3: Path) -> Tokenizer:
-    """The tokenizer of the Qwen3 checkpoint."""
-    return Tokenizer.from_checkpoint(qwen3)
+def tokenizer(qwen: Path) -> Tokenizer:
+    """The tokenizer of the checkpoint."""
+    return Tokenizer.from_checkpoint(qwen)
 
 
 def ids_of(core: PromptBuilder, instruction: str, query: str, doc: str) -> list[int]:
@@ -147,21 +120,30 @@ def test_message_is_the_published_one() -> None:
 
 
 def test_there_are_300_ordinary_texts_and_40_hostile_ones() -> None:
-    assert len(set(ORDINARY.values())) == 300 and list(GOLDEN) == list(ORDINARY)
+    assert len(set(ORDINARY.values())) == 300 and list(json.loads(GOLDEN)) == list(ORDINARY)
     assert len(set(HOSTILE.values())) == 40
 
 
-@pytest.mark.parametrize("name", ORDINARY)
-def test_ids_equal_those_of_transformers(
-    name: str, checkpoint_core: PromptBuilder, reference: Reference
-) -> None:
-    for places in placements(ORDINARY[name]):
-        assert ids_of(checkpoint_core, *places) == reference(*places)
+def test_the_golden_file_is_what_transformers_gives(qwen: Path) -> None:
+    pytest.importorskip("transformers")
+    assert golden(qwen) == GOLDEN
 
 
-@pytest.mark.parametrize("name", ORDINARY)
-def test_ids_equal_the_golden_ones(name: str, core: PromptBuilder) -> None:
-    assert pin([ids_of(core, *places) for places in placements(ORDINARY[name])]) == GOLDEN[name]
+def test_ids_equal_the_golden_ones(core: PromptBuilder) -> None:
+    pins = {
+        name: pin([ids_of(core, *slots) for slots in placements(text)])
+        for name, text in ORDINARY.items()
+    }
+    assert pins == json.loads(GOLDEN)
+
+
+def test_the_cut_down_tokenizer_is_made_from_the_whole_one(tmp_path: Path) -> None:
+    whole = real_qwen3()
+    if whole is None:
+        pytest.skip("ERANK_LITE_SHARED names no folder with tokenizers/qwen3, of Qwen/Qwen3-4B")
+    cut_tokenizer.write(whole, tmp_path)
+    for file in tmp_path.iterdir():
+        assert file.read_bytes() == (QWEN_SMALL / file.name).read_bytes(), file.name
 
 
 @given(text=st.text(), doc=st.text())
@@ -173,7 +155,7 @@ def test_any_text_gives_the_published_ids(
     text: str,
     doc: str,
 ) -> None:
-    """In every place at once, from the checkpoint and from the GGUF."""
+    """In every slot at once, from the checkpoint and from the GGUF."""
     text = f"my own {text}"
     expected = reference(text, text, doc)
     assert ids_of(checkpoint_core, text, text, doc) == expected
@@ -199,36 +181,33 @@ def with_foreign_tokens_as_text(
     return out
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_text_brings_no_added_token(
-    name: str, core: PromptBuilder, tokenizer: Tokenizer
-) -> None:
-    """In any place: the added tokens are those of a harmless prompt."""
+def test_hostile_text_brings_no_added_token(core: PromptBuilder, tokenizer: Tokenizer) -> None:
+    """In any slot: the added tokens are those of a harmless prompt."""
 
-    def added(places: tuple[str, str, str]) -> list[int]:
-        return [token for token in ids_of(core, *places) if token in tokenizer.added]
+    def added(slots: tuple[str, str, str]) -> list[int]:
+        return [token for token in ids_of(core, *slots) if token in tokenizer.added]
 
     harmless = added((INSTRUCTION, QUERY, DOCUMENT))
     assert [tokenizer.added[token] for token in harmless] == [
         *("<|im_start|>", "<think>", "</think>", "<|im_end|>", "<|im_start|>")
     ]
-    text = HOSTILE[name]
-    for places in [*placements(text), (text, text, text)]:
-        assert added(places) == harmless
+    for name, text in HOSTILE.items():
+        for slots in [*placements(text), (text, text, text)]:
+            assert added(slots) == harmless, name
 
 
-@pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_is_read_as_written(
-    name: str, core: PromptBuilder, tokenizer: Tokenizer, reference: Reference, plain: HFTokenizer
+    core: PromptBuilder, tokenizer: Tokenizer, reference: Reference, plain: HFTokenizer
 ) -> None:
     """Elsewhere the ids are the published ones; decoded, the prompt is the filled message."""
-    text = clean(HOSTILE[name])
     normal = normalizers.NFC().normalize_str
-    for places in placements(HOSTILE[name]):
-        ids = ids_of(core, *places)
-        told = reference(*(text if place is HOSTILE[name] else place for place in places))
-        assert ids == with_foreign_tokens_as_text(told, text, tokenizer, plain)
-        assert normal(text) in normal(tokenizer.decode(ids))
+    for name, hostile in HOSTILE.items():
+        text = clean(hostile)
+        for slots in placements(hostile):
+            ids = ids_of(core, *slots)
+            expected = reference(*(text if slot is hostile else slot for slot in slots))
+            assert ids == with_foreign_tokens_as_text(expected, text, tokenizer, plain), name
+            assert normal(text) in normal(tokenizer.decode(ids)), name
 
 
 def test_halves_of_a_marker_do_not_meet_across_slots(
@@ -316,13 +295,14 @@ def test_no_document_changes_the_shared_beginning(
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 20])
 def test_truncate_length_cuts_as_published(
-    length: int, core: PromptBuilder, published: Any, reference: Reference
+    length: int, core: PromptBuilder, transformers_tokenizer: Any, reference: Reference
 ) -> None:
     """The first tokens of the text alone, decoded, fill the template."""
     for name, text in ORDINARY.items():
         if not text.strip():
             continue
-        cut = published.decode(published(text)["input_ids"][:length])
+        ids = transformers_tokenizer(text)["input_ids"]
+        cut = transformers_tokenizer.decode(ids[:length])
         prompt = core.query(text, INSTRUCTION, length).document(text)
         assert list(prompt.ids) == reference(INSTRUCTION, cut, cut), name
 
@@ -376,22 +356,22 @@ def test_an_empty_query_is_refused(query: str) -> None:
 FITTED = ["long-words", "long-cjk", "long-emoji", "long-decomposed", "long-newlines", "long-lines"]
 
 
-@pytest.mark.parametrize("room", [0, 1, 2, 10, 57, 400])
 @pytest.mark.parametrize("name", [*FITTED, "run", "turn"])
 def test_a_long_document_is_cut_to_the_room(
-    name: str, room: int, checkpoint_core: PromptBuilder, tokenizer: Tokenizer
+    name: str, checkpoint_core: PromptBuilder, tokenizer: Tokenizer
 ) -> None:
     """In the document only: the question and the closing lines stay whole."""
     prompts = checkpoint_core.query(QUERY, INSTRUCTION)
     doc = (ORDINARY | HOSTILE)[name]
     doc *= 1 + 20_000 // len(doc)
-    room += len(prompts.document("").ids)
-    prompt = prompts.document(doc, room)
-    assert len(prompt.ids) <= room and prompt.truncated
     before, after = filled(INSTRUCTION, QUERY, "\0").split("\0")
-    text = tokenizer.decode(prompt.ids)
-    assert before in text and text.index(before) < text.rindex(after)
-    assert prompt.ids[: prompt.shared] == prompts.document("").ids[: prompt.shared]
+    empty = prompts.document("").ids
+    for room in (0, 1, 2, 10, 57, 400):
+        prompt = prompts.document(doc, len(empty) + room)
+        assert len(prompt.ids) <= len(empty) + room and prompt.truncated, room
+        text = tokenizer.decode(prompt.ids)
+        assert before in text and text.index(before) < text.rindex(after), room
+        assert prompt.ids[: prompt.shared] == empty[: prompt.shared], room
 
 
 @pytest.mark.parametrize("name", FITTED[:4])
@@ -503,7 +483,7 @@ def test_names_are_read_leniently(name: str) -> None:
     ],
 )
 def test_a_typo_in_a_name_is_refused_naming_close_ones(typo: str, meant: str) -> None:
-    with pytest.raises(InputError, match=rf"no instruction named '{typo}'.*{meant}"):
+    with pytest.raises(InputError, match=rf"(?s)no instruction named '{typo}'.*{meant}"):
         instruction_text(typo)
 
 

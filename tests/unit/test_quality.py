@@ -18,9 +18,9 @@ pytest.importorskip("bm25s", reason="pip install 'erank-lite[eval]'")
 
 from erank_lite.benchmarks.quality.collection import Collection
 from erank_lite.benchmarks.quality.datasets import open_collections
-from erank_lite.benchmarks.quality.first_stage import bm25, from_run, read_run, write_run
-from erank_lite.benchmarks.quality.measures import by_queries, measured, p_mrr
-from erank_lite.benchmarks.quality.paper import published
+from erank_lite.benchmarks.quality.first_stage import bm25, candidates_from_run, read_run, write_run
+from erank_lite.benchmarks.quality.measures import mean_measures, measures_by_query, p_mrr
+from erank_lite.benchmarks.quality.paper import paper_figures
 from erank_lite.errors import InputError
 
 
@@ -83,10 +83,10 @@ def test_brights_excluded_documents_never_count(tmp_path: Path, kind: str) -> No
     assert dict(candidates["1"]).keys() == {"d2"}
     run = tmp_path / "first.trec"
     write_run(run, {"0": [("d1", 9.0), ("d2", 8.0), ("d3", 1.0)], "1": []}, "other")
-    assert from_run(run, found, 1)["0"] == [("d3", 1.0)]
+    assert candidates_from_run(run, found, 1)["0"] == [("d3", 1.0)]
     # Whoever made a ranking: they are dropped before it is judged.
-    with_them = measured({"0": ["d1", "d2", "d3"], "1": ["d2"]}, found, 100)
-    assert with_them == measured({"0": ["d3"], "1": ["d2"]}, found, 100)
+    with_them = mean_measures({"0": ["d1", "d2", "d3"], "1": ["d2"]}, found, 100)
+    assert with_them == mean_measures({"0": ["d3"], "1": ["d2"]}, found, 100)
     assert with_them["nDCG@10"] == 1.0
 
 
@@ -95,7 +95,9 @@ def test_followir_asks_each_topic_twice(tmp_path: Path) -> None:
     assert found.name == "followir/core17"
     assert found.queries["7-changed"] == "cats Sleeping cats are not relevant."
     assert found.candidates == {"7-og": ["d4", "d1", "d3"], "7-changed": ["d4", "d1", "d3"]}
-    values = measured({"7-og": ["d1", "d3", "d4"], "7-changed": ["d3", "d4", "d1"]}, found, 100)
+    values = mean_measures(
+        {"7-og": ["d1", "d3", "d4"], "7-changed": ["d3", "d4", "d1"]}, found, 100
+    )
     assert values["p-MRR"] == pytest.approx(2 / 3)
 
 
@@ -120,9 +122,9 @@ def test_a_name_of_ir_datasets(tmp_path: Path) -> None:
     if name not in ir_datasets.registry:
         ir_datasets.registry.register(name, made)
     (found,) = open_collections(name)
-    assert (found.benchmark, found.relevant) == ("trec-dl", 2)
+    assert (found.benchmark, found.min_relevant) == ("trec-dl", 2)
     assert dict(found.read()) == DOCUMENTS and found.qrels == QRELS
-    assert measured({"q1": ["d3", "d1"], "q2": ["d2"]}, found, 100)["RR"] == 0.25
+    assert mean_measures({"q1": ["d3", "d1"], "q2": ["d2"]}, found, 100)["RR"] == 0.25
 
 
 def test_a_download_of_ir_datasets_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +140,7 @@ def test_a_download_of_ir_datasets_that_fails(monkeypatch: pytest.MonkeyPatch) -
         qrels_iter = fail
 
     monkeypatch.setitem(ir_datasets.registry._registered, name, Unreachable())
-    with pytest.raises(InputError, match=r"cannot bring .*unreachable: no route to the host"):
+    with pytest.raises(InputError, match=r"cannot fetch .*unreachable`: no route to the host"):
         open_collections(name)
 
 
@@ -148,7 +150,7 @@ def test_a_download_of_ir_datasets_that_fails(monkeypatch: pytest.MonkeyPatch) -
         ("queries.jsonl", '{"_id": "q1"}\n', "line 1: there is no 'text'"),
         ("queries.jsonl", "{]\n", "line 1: not valid JSON"),
         ("queries.jsonl", '{"_id": "x", "text": "y"}\n', "no judged query"),
-        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\tmuch\n", "no integer"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\tmuch\n", "not an integer"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\n", "line 2: 2 cells"),
         ("qrels/test.tsv", "q\td\ts\nq1\td1\t1\n", "must name the columns"),
     ],
@@ -162,7 +164,7 @@ def test_a_damaged_collection_is_one_clear_line(
 
 
 def test_what_is_no_collection(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no collection"):
+    with pytest.raises(InputError, match="is not a collection"):
         open_collections(str(tmp_path))
     with pytest.raises(InputError, match="neither a folder nor a name"):
         open_collections(str(tmp_path / "nowhere"))
@@ -233,8 +235,8 @@ def test_a_run_of_another_collection(tmp_path: Path) -> None:
     (found,) = open_collections(str(beir(tmp_path / "c")))
     run = tmp_path / "r.trec"
     run.write_text("x9 Q0 d1 1 3.0 t\n")
-    with pytest.raises(InputError, match="holds none of the 2 queries"):
-        from_run(run, found, 10)
+    with pytest.raises(InputError, match="has none of the 2 queries"):
+        candidates_from_run(run, found, 10)
 
 
 def test_an_id_of_two_words_is_refused_in_a_run(tmp_path: Path) -> None:
@@ -264,14 +266,14 @@ def test_measures_are_trec_evals(tmp_path: Path, seed: int) -> None:
     theirs = pytrec_eval.RelevanceEvaluator(
         qrels, {"ndcg_cut.10", "recip_rank", "map", "recall.100"}
     ).evaluate(read_run(run))
-    ours = by_queries(ranking, collection(qrels), 100)
+    ours = measures_by_query(ranking, collection(qrels), 100)
     pairs = {"nDCG@10": "ndcg_cut_10", "RR": "recip_rank", "AP": "map", "R@100": "recall_100"}
     for name, their_name in pairs.items():
         for query in qrels:
             expected = theirs.get(query, {}).get(their_name, 0.0)
             assert ours[name][query] == pytest.approx(expected, abs=1e-9)
         mean = sum(v[their_name] for v in theirs.values()) / len(qrels)
-        assert measured(ranking, collection(qrels), 100)[name] == pytest.approx(mean, abs=1e-9)
+        assert mean_measures(ranking, collection(qrels), 100)[name] == pytest.approx(mean, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -299,11 +301,11 @@ def test_p_mrr_is_the_mean_of_documents_then_of_topics() -> None:
 
 
 def test_what_the_paper_says() -> None:
-    assert published("Alibaba-NLP/ERank-4B:Q4_K_M", "followir/core17") == {"p-MRR": 0.175}
-    found = published("ERank-32B", "msmarco-passage/trec-dl-2019/judged")
+    assert paper_figures("Alibaba-NLP/ERank-4B:Q4_K_M", "followir/core17") == {"p-MRR": 0.175}
+    found = paper_figures("ERank-32B", "msmarco-passage/trec-dl-2019/judged")
     assert found == pytest.approx({"nDCG@10": 0.708, "first stage nDCG@10": 0.506})
-    assert published("erank-tiny", "followir/core17") is None
-    assert published("ERank-4B", "beir/scifact/test") is None
+    assert paper_figures("erank-tiny", "followir/core17") is None
+    assert paper_figures("ERank-4B", "beir/scifact/test") is None
 
 
 # What a first user tripped over
@@ -325,7 +327,7 @@ def test_a_document_twice_and_ids_of_two_words(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="document 'd1' comes twice"):
         open_collections(str(folder))[0].digest()
     for documents in ({"two words": "x"}, {"": "x"}, {"d\u00a01": "x"}):
-        with pytest.raises(InputError, match="wants one word"):
+        with pytest.raises(InputError, match="an id is one word"):
             open_collections(str(beir(tmp_path, documents)))[0].digest()
 
 

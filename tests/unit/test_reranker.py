@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHAT_TEMPLATE, byte_tokenizer
+from support.tokenizers import CHAT_TEMPLATE, byte_tokenizer
 
 from erank_lite import InputError, ModelError, Reranker, hybrid_scores, sort_results
 from erank_lite.engines.fake import FakeEngine

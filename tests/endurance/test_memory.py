@@ -1,4 +1,4 @@
-"""The plan's memory beside what a process really takes, for models that differ in shape."""
+"""The plan's memory next to what a process really takes, for models that differ in shape."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ADDED, write_gguf
+from support.gguf_files import write_gguf
+from support.tokenizers import ADDED
 from tokenizers import pre_tokenizers
 
 pytestmark = pytest.mark.slow
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.slow
 _CHILD = """
 import json, sys, threading, time
 from pathlib import Path
-from erank_lite.engines.llama_cpp.engine import LlamaCppEngine
+from erank_lite.load import load
 from erank_lite.models.gguf import GGUFFile
 from erank_lite.text.tokenizer import Tokenizer
 from erank_lite.types import Prompt, Request, Step
@@ -35,22 +36,22 @@ def watch():
         time.sleep(0.002)
 
 class Guide:
-    def __init__(self, capacity): self.max_tokens, self.count = capacity, 0
+    def __init__(self): self.count = 0
     def begin(self): return Step(logprobs_for=())
     def feed(self, token, logprobs):
         self.count += 1
         return Step(logprobs_for=(), done=self.count == 3)
 
 gguf = GGUFFile.read(path)
-text = Tokenizer.from_gguf(gguf)  # what is in memory whichever engine runs
+text = Tokenizer.from_gguf(gguf.metadata, path)  # what is in memory whichever engine runs
 before = anonymous()
 thread = threading.Thread(target=watch, daemon=True)
 thread.start()
-engine = LlamaCppEngine(path, sequences=sequences, threads=2)
+engine = load(path, "llama.cpp", {"sequences": sequences, "threads": 2})
 cells = min(1024 + 4096, engine.context_length)
 length = 900
 requests = [
-    Request(i, Prompt((7,) * (length - 1) + (8 + i,), 0), lambda: Guide(cells - length))
+    Request(i, Prompt((7,) * (length - 1) + (8 + i,), 0), Guide, cells - length)
     for i in range(2 * sequences)
 ]
 assert not any(c.failure for c in engine.run(requests))
@@ -73,9 +74,9 @@ def test_the_estimate_is_near_the_peak(
     """Mapped pages of the file apart, which the estimate counts as weights."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     texts = [*alphabet, "ab", *(f"word{i}" for i in range(words)), *ADDED]
-    kinds = [1] * (257 + words) + [3] * len(ADDED)
+    token_types = [1] * (257 + words) + [3] * len(ADDED)
     file = write_gguf(
-        tmp_path / "model.gguf", texts, kinds, layers=layers, context=context, width=width
+        tmp_path / "model.gguf", texts, token_types, layers=layers, context=context, width=width
     )
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, str(file), str(sequences)], capture_output=True, text=True

@@ -3,53 +3,28 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.checkpoints import write_checkpoint
+from support.command import is_a_clear_line, run_in_process
+from support.machines import CPU, METAL, machine
 
 from erank_lite import ErankLiteError, InputError, ModelError, Reranker
 from erank_lite.engines import engine_class
-from erank_lite.engines.choosing import Form, Offer, choose
-from erank_lite.load import offer
-from erank_lite.machine.hardware import Gpu, Hardware, LlamaBuild
-from erank_lite.machine.planning import PUBLISHED, ModelShape
+from erank_lite.engines.choose import plan
+from erank_lite.machine.hardware import Hardware
+from erank_lite.machine.shapes import PUBLISHED, WEIGHT_BYTES, Format, ModelInfo, ModelShape
+from erank_lite.models.inspect import inspect
+from erank_lite.models.ref import TYPES, ModelRef
 
-GIB = 1 << 30
 B4, B14, B32 = PUBLISHED
-CPU, CUDA, METAL = ("cpu",), ("cpu", "cuda"), ("cpu", "metal")
 
 
-def machine(
-    memory: float, *gpus: float, build: tuple[str, ...] = CUDA, torch: str = "none", busy: float = 0
-) -> Hardware:
-    """Return a machine by its memory and that of each GPU, in GiB.
-
-    Args:
-        memory: of the processor.
-        gpus: of each card, or of Apple's GPU where the build is for Metal.
-        build: what llama.cpp was built for.
-        torch: "none", "cpu" or "cuda".
-        busy: GiB of each card that other programs hold.
-    """
-    kind = "metal" if build == METAL else "cuda"
-    return Hardware(
-        system="made up", processor="made up", cores=8, instructions=(),
-        memory_total=int(memory * GIB), memory_free=int(0.85 * memory * GIB),
-        gpus=tuple(
-            Gpu(f"{g} GB", kind, int(g * GIB), int((g - busy) * 0.95 * GIB), shared=kind == "metal")
-            for g in gpus
-        ),
-        llama=LlamaBuild("0.3.36", build), torch_has_cuda=torch == "cuda",
-        extras=dict.fromkeys(("torch", "transformers", "accelerate")[: 3 * (torch != "none")], "1"),
-    )  # fmt: skip
-
-
-def published(name: str) -> Offer:
-    return Offer("checkpoint", lambda kind: ModelShape.published(name, kind))
+def published(name: str) -> ModelInfo:
+    return ModelInfo("checkpoint", None, lambda kind: ModelShape.published(name, kind))
 
 
 @pytest.mark.parametrize(
@@ -82,42 +57,42 @@ def published(name: str) -> Offer:
     ],
 )  # fmt: skip
 def test_machines(what: str, hardware: Hardware, name: str, engine: str, kind: str | None) -> None:
-    choice = choose(published(name), hardware)
+    choice = plan(published(name), hardware)
     assert (choice.engine, choice.type) == (engine, kind), what
-    assert choice.reasons and choice.plan is not None
+    assert choice.reasons and choice.complete and choice.sequences
 
 
 def test_what_was_passed_over_is_told_with_the_reason() -> None:
-    small = choose(published(B4), machine(64, 8, build=CPU, torch="cuda"))
-    assert "does not fit" in small.refused[0] and "Transformers" in small.refused[0]
+    small = plan(published(B4), machine(64, 8, build=CPU, torch="cuda"))
+    assert "does not fit" in small.alternatives[0] and "Transformers" in small.alternatives[0]
     bare = replace(machine(64, 24, build=CPU, torch="cuda"), extras={"torch": "2.13.0"})
-    assert "erank-lite[reference]" in choose(published(B4), bare).refused[0]
-    large = choose(published(B4), machine(64, 24, build=CPU, torch="cuda"))
-    assert "built without" in large.refused[0]
+    assert "erank-lite[reference]" in plan(published(B4), bare).alternatives[0]
+    large = plan(published(B4), machine(64, 24, build=CPU, torch="cuda"))
+    assert "built without" in large.alternatives[0]
 
 
 def test_a_type_does_not_change_with_what_is_free() -> None:
     for busy in (0, 5, 20):
-        assert choose(published(B4), machine(64, 24, busy=busy)).type == "Q8_0"
+        assert plan(published(B4), machine(64, 24, busy=busy)).type == "Q8_0"
 
 
 def test_a_wish_is_kept() -> None:
     hardware = machine(64, 24, torch="cuda")
     for engine in ("llama.cpp", "transformers"):
-        choice = choose(published(B4), hardware, engine)
+        choice = plan(published(B4), hardware, engine)
         assert choice.engine == engine and "as asked for" in choice.reasons[0]
 
 
 @pytest.mark.parametrize(
     ("form", "engine"),
-    [("checkpoint", "gptq"), ("checkpoint", "remote"), ("gptq", "llama.cpp"), ("package", "gptq"),
+    [("checkpoint", "gptq"), ("checkpoint", "remote"), ("gptq", "llama.cpp"), ("bundled", "gptq"),
      ("gptq", "transformers"), ("gguf", "transformers"), ("server", "llama.cpp")],
 )  # fmt: skip
-def test_an_engine_that_does_not_read_the_model_is_refused(form: Form, engine: str) -> None:
+def test_an_engine_that_does_not_read_the_model_is_refused(form: Format, engine: str) -> None:
     with pytest.raises(
-        InputError, match=f"the {engine} engine runs .*, and the model is .*: leave"
+        InputError, match=f"the {engine} engine runs .*, and the model is .*\nhint: leave"
     ):
-        choose(Offer(form), machine(64), engine)
+        plan(ModelInfo(form), machine(64), engine)
 
 
 def test_what_is_on_offer_is_told_by_the_name(tmp_path: Path, tiny_gguf: Path) -> None:
@@ -133,18 +108,19 @@ def test_what_is_on_offer_is_told_by_the_name(tmp_path: Path, tiny_gguf: Path) -
         (old, "gptq"),
         (tiny_gguf, "gguf"),
         (f"{plain}:Q8_0", "gguf"),
-        ("erank-tiny", "package"),
+        ("erank-tiny", "bundled"),
         ("Alibaba-NLP/ERank-4B", "checkpoint"),
         ("Alibaba-NLP/ERank-4B:Q6_K", "gguf"),
         ("OWNER/NAME/file.gguf", "gguf"),
         ("http://127.0.0.1:8000", "server"),
         ("HTTPS://host/v1", "server"),
     ):
-        assert offer(name).form == form, name
-    assert offer("Alibaba-NLP/ERank-14B").facts("Q4_K_M").layers == 40  # type: ignore[misc]
+        assert inspect(ModelRef.parse(name)).format == form, name
+    erank = inspect(ModelRef.parse("Alibaba-NLP/ERank-14B"))
+    assert erank.shape is not None and erank.shape("Q4_K_M").layers == 40
     for name in ("nosuch.gguf", "ftp://x", "erank-tiny:Q9", "erank-tiny:", f"{quantized}:Q4_K_M"):
         with pytest.raises(ErankLiteError):
-            offer(name)
+            inspect(ModelRef.parse(name))
 
 
 def test_expected_sizes_are_near_the_published_ones() -> None:
@@ -154,14 +130,15 @@ def test_expected_sizes_are_near_the_published_ones() -> None:
         "max_position_embeddings": 40960, "tie_word_embeddings": True,
     }  # fmt: skip
     for kind in ("BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"):
-        expected = ModelShape.of_config(config, kind, 4096)
+        expected = ModelShape.from_config(config, kind, 4096)
         exact = ModelShape.published(B4, kind)
         assert expected.size == pytest.approx(exact.size, rel=0.02)
         assert replace(expected, size=0, layer_sizes=(), output_size=0) == replace(
             exact, size=0, layer_sizes=(), output_size=0
         )
+    assert set(TYPES) == WEIGHT_BYTES.keys()  # a plan can be made for every type
     with pytest.raises(ModelError, match="hidden_size"):
-        ModelShape.of_config(config | {"hidden_size": "wide"}, "Q8_0", 4096)
+        ModelShape.from_config(config | {"hidden_size": "wide"}, "Q8_0", 4096)
 
 
 def test_a_missing_extra_names_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,24 +151,23 @@ def test_a_missing_extra_names_the_line_to_type(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_option_of_another_engine_is_one_line(tiny_gguf: Path) -> None:
-    with pytest.raises(InputError, match=r"llama.cpp engine has no option dtype"):
+    with pytest.raises(InputError, match=r"llama.cpp engine has no option dtype") as raised:
         Reranker(tiny_gguf, dtype="float32")
+    assert "kv_type" in str(raised.value.hint)
     with pytest.raises(InputError, match="did you mean 'gptq'"):
         Reranker(tiny_gguf, engine="gptqq")
 
 
-def plan(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = str(Path(sys.executable).with_name("erank-lite"))
-    return subprocess.run([command, "plan", *arguments], capture_output=True, text=True)
-
-
 def test_the_command() -> None:
-    done = plan("Alibaba-NLP/ERank-4B", "--json")
+    done = run_in_process("plan", "Alibaba-NLP/ERank-4B", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["engine"] and found["reasons"] and found["plan"]["memory"] > 0
-    assert "ERank-4B" in plan("Alibaba-NLP/ERank-4B").stdout
-    assert "GiB of memory" in plan("Alibaba-NLP/ERank-4B:Q6_K").stdout
-    for arguments in (["no-such-thing"], ["erank-tiny", "--engine", "vllm"]):
-        done = plan(*arguments)
-        assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert found["engine"] and found["reasons"] and found["memory"] > 0
+    assert b"ERank-4B" in run_in_process("plan", "Alibaba-NLP/ERank-4B").stdout
+    assert b"GiB of memory" in run_in_process("plan", "Alibaba-NLP/ERank-4B:Q6_K").stdout
+    asked = run_in_process("plan", "Alibaba-NLP/ERank-4B", "-o", "threads=1", "--json")
+    assert json.loads(asked.stdout)["threads"] == 1
+    for arguments in (
+        ["no-such-thing"], ["erank-tiny", "--engine", "vllm"], ["erank-tiny", "-o", "colour=red"],
+    ):  # fmt: skip
+        is_a_clear_line(run_in_process("plan", *arguments))

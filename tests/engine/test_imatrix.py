@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,25 +14,29 @@ import gguf
 import llama_cpp
 import numpy as np
 import pytest
-from support.checkpoints import write_checkpoint
-from test_cli import is_a_clear_line, run
-from test_convert import SIZE, keys_of, tensors_of
-from test_convert_reference import tool
+from support.checkpoints import SIZE, write_checkpoint
+from support.command import is_a_clear_line, run
+from support.gguf_files import keys_of, tensors_of
+from support.llama_cpp_tools import tool
+from support.reporter import RecordingReporter
 
+from erank_lite import ggml
 from erank_lite.convert.calibration import DEFAULT, digest, read_examples
-from erank_lite.convert.gguf.convert import NEED_MATRIX, convert_gguf
+from erank_lite.convert.gguf.convert import convert_gguf
 from erank_lite.convert.imatrix import source as weighing
 from erank_lite.convert.imatrix.collect import collect
 from erank_lite.convert.imatrix.file import ImportanceMatrix
 from erank_lite.convert.imatrix.graph import Tensors
 from erank_lite.errors import InputError, ModelError
+from erank_lite.load import engine_for_calibration
+from erank_lite.models.checkpoint import BUNDLED_FOLDER
 from erank_lite.models.gguf import GGUFFile
-from erank_lite.models.prepare import checkpoint_folder
+from erank_lite.models.ref import NEED_IMATRIX
 from erank_lite.text.tokenizer import Tokenizer
+from erank_lite.util.reporter import Reporter
 
 WIDTH, FFN = 256, 512
 KINDS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
-Reports = list[tuple[str, int, int]]
 
 
 def draw(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:
@@ -110,9 +113,9 @@ def test_samples_never_see_each_other(model: Path) -> None:
 
 
 def test_progress_is_told_in_tokens(model: Path) -> None:
-    seen: Reports = []
-    collect(model, draw([600, 20]), threads=1, progress=lambda *report: seen.append(report))
-    assert seen == [("activations", n, 620) for n in (0, 512, 600, 620)]
+    reporter = RecordingReporter()
+    collect(model, draw([600, 20]), threads=1, reporter=reporter)
+    assert reporter.reports == [("activations", n, 620, "tokens") for n in (0, 512, 600, 620)]
 
 
 @pytest.mark.parametrize("samples", [[], [[]], [[1, 2], []]])
@@ -134,19 +137,18 @@ def test_numbers_that_are_none_are_refused(model: Path, tmp_path: Path) -> None:
     for tensor in gguf.GGUFReader(broken, "r+").tensors:
         if tensor.name == "blk.1.ffn_norm.weight":
             tensor.data[:] = 1e30
-    with pytest.raises(ModelError, match=r"multiplies blk\.1\.ffn_gate\.weight by numbers that"):
+    with pytest.raises(ModelError, match=r"multiplies blk\.1\.ffn_gate\.weight by infinities"):
         collect(broken, draw([20]))
 
 
 def test_another_layout_of_tensors_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from llama_cpp._ggml import libggml
-
     Tensors()
+    function = ggml.function
 
-    def sourceless(context: int, a: int, b: int) -> int:
-        return a
+    def sourceless(name: str, *types: Any) -> Any:
+        return (lambda context, a, b: a) if name == "ggml_mul_mat" else function(name, *types)
 
-    monkeypatch.setattr(libggml, "ggml_mul_mat", sourceless)
+    monkeypatch.setattr(ggml, "function", sourceless)
     with pytest.raises(ModelError, match="keeps its tensors in another way"):
         Tensors()
 
@@ -171,29 +173,6 @@ def test_a_matrix_is_read_as_it_was_written(model: Path, tmp_path: Path) -> None
     # A weight that nothing came to has columns that matter alike.
     empty = matrix_of(model, counts=dict.fromkeys(written.sums, 0))
     assert (empty.weights("blk.0.attn_q.weight") == 1).all()
-
-
-def legacy(matrix: ImportanceMatrix, ended: bool = True) -> bytes:
-    """Return a matrix as llama.cpp wrote it before it wrote GGUF files."""
-    data = struct.pack("<i", len(matrix.sums))
-    for name, sums in matrix.sums.items():
-        data += struct.pack("<i", len(name)) + name.encode()
-        data += struct.pack("<ii", matrix.counts[name], sums.size) + sums.tobytes()
-    if ended:
-        text = matrix.datasets[0].encode()
-        data += struct.pack("<ii", matrix.chunks, len(text)) + text
-    return data
-
-
-def test_the_format_of_before_is_read(model: Path, tmp_path: Path) -> None:
-    path = tmp_path / "x.dat"
-    written = matrix_of(model)
-    path.write_bytes(legacy(written))
-    found = ImportanceMatrix.read(path)
-    assert same(written, found) and (found.datasets, found.chunks) == (("a text",), 4)
-    path.write_bytes(legacy(written, ended=False))
-    found = ImportanceMatrix.read(path)
-    assert same(written, found) and (found.datasets, found.chunks) == ((), 0)
 
 
 # What is refused
@@ -226,7 +205,7 @@ def test_a_matrix_of_another_model_is_refused(model: Path) -> None:
 def test_the_command_refuses_what_cannot_be_used_in_a_line(
     source: Path, model: Path, matrix: Path, tmp_path: Path
 ) -> None:
-    files = {"text": b"hello, world\n" * 9, "cut.dat": legacy(matrix_of(model))[:-600], "nil": b"",
+    files = {"text": b"hello, world\n" * 9, "old.dat": b"\x01\0\0\0\x03\0\0\0a.b", "nil": b"",
              "cut.gguf": matrix.read_bytes()[:-600]}  # fmt: skip
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
@@ -235,13 +214,13 @@ def test_the_command_refuses_what_cannot_be_used_in_a_line(
     )
     out = tmp_path / "out.gguf"
     for name, kind, said in (
-        ("text", "Q4_K_M", "text is no importance matrix"),
-        ("nil", "Q4_K_M", "nil is no importance matrix"),
-        ("cut.dat", "Q4_K_M", "is no importance matrix, or it is cut short"),
+        ("text", "Q4_K_M", "text` is not an importance matrix"),
+        ("nil", "Q4_K_M", "nil` is not an importance matrix"),
+        ("old.dat", "Q4_K_M", "write an old .dat file again by a current llama-imatrix, as GGUF"),
         ("cut.gguf", "Q4_K_M", "cut.gguf"),
         ("short.gguf", "Q4_K_M", "of another model: it lacks blk.1.ffn_up.weight"),
-        (str(model), "Q4_K_M", "is no importance matrix, but a model (qwen3)"),
-        ("nowhere", "Q4_K_M", "nowhere cannot be read: No such file or directory"),
+        (str(model), "Q4_K_M", "is not an importance matrix, but a model (qwen3)"),
+        ("nowhere", "Q4_K_M", "nowhere` cannot be read: No such file or directory"),
         (str(tmp_path), "Q4_K_M", "cannot be read: Is a directory"),
         (matrix.name, "BF16", "an importance matrix has no effect on BF16"),
         (matrix.name, "q8_0", "an importance matrix has no effect on Q8_0"),
@@ -266,20 +245,18 @@ def converted(source: Path, out: Path, kind: str, **options: Any) -> dict[str, t
 def test_a_matrix_changes_the_layers_and_is_named(
     source: Path, model: Path, matrix: Path, tmp_path: Path
 ) -> None:
-    out, old = tmp_path / "out.gguf", tmp_path / "matrix.dat"
-    old.write_bytes(legacy(matrix_of(model)))
+    out = tmp_path / "out.gguf"
     plain = converted(source, out, "Q4_K_M")
     assert plain == converted(source, out, "Q4_K_M")
     assert not [key for key in keys_of(out) if "imatrix" in key]
-    for file in (matrix, old):
-        weighed = converted(source, out, "Q4_K_M", imatrix=file)
-        assert {n for n in plain if plain[n] != weighed[n]} == set(matrix_of(model).sums)
-        assert {k: v for k, v in keys_of(out).items() if k.startswith("quantize.")} == {
-            "quantize.imatrix.file": file.name,
-            "quantize.imatrix.dataset": "a text",
-            "quantize.imatrix.entries_count": 14,
-            "quantize.imatrix.chunks_count": 4,
-        }
+    weighed = converted(source, out, "Q4_K_M", imatrix=matrix)
+    assert {n for n in plain if plain[n] != weighed[n]} == set(matrix_of(model).sums)
+    assert {k: v for k, v in keys_of(out).items() if k.startswith("quantize.")} == {
+        "quantize.imatrix.file": matrix.name,
+        "quantize.imatrix.dataset": "a text",
+        "quantize.imatrix.entries_count": 14,
+        "quantize.imatrix.chunks_count": 4,
+    }
     matrix_of(model, seed=1, datasets=("ü" * 100,)).write(matrix)
     assert weighed != converted(source, out, "Q4_K_M", imatrix=str(matrix))
     assert keys_of(out)["quantize.imatrix.dataset"] == "ü" * 63  # all that llama.cpp takes
@@ -289,11 +266,10 @@ def test_a_matrix_changes_the_layers_and_is_named(
 def test_types_that_need_a_matrix_are_made_with_one(
     source: Path, matrix: Path, tmp_path: Path, kind: str
 ) -> None:
-    needs: list[Any] = []
     out = tmp_path / "out.gguf"
-    found = converted(source, out, kind, imatrix=matrix, announce=needs.append)
-    assert kind.removesuffix("_S") in {t for t, _ in found.values()}
-    assert out.stat().st_size <= needs[0].size < out.stat().st_size * 1.2
+    estimate = convert_gguf(source, out, kind, imatrix=matrix, threads=1)
+    assert kind.removesuffix("_S") in {t for t, _ in tensors_of(out).values()}
+    assert out.stat().st_size <= estimate.size < out.stat().st_size * 1.2
 
 
 def test_samples_are_read_and_not_kept(source: Path, model: Path, tmp_path: Path) -> None:
@@ -315,11 +291,11 @@ def test_the_models_own_text_is_read_once(
     out = tmp_path / "out.gguf"
 
     def stages(kind: str) -> tuple[dict[str, tuple[str, bytes]], list[str]]:
-        seen: list[str] = []
+        reporter = RecordingReporter()
         found = converted(
-            source, out, kind, imatrix="auto", progress=lambda stage, *_: seen.append(stage)
+            source, out, kind, imatrix="auto", open_engine=engine_for_calibration, reporter=reporter
         )
-        return found, list(dict.fromkeys(seen))
+        return found, reporter.stages
 
     first, seen = stages("Q4_K_M")
     assert seen[0] == "writing" and {"reasoning", "activations"} < set(seen)  # Q8_0, which writes
@@ -342,14 +318,16 @@ def test_the_models_own_text_is_read_once(
 
 
 def test_an_interruption_leaves_nothing(source: Path, tmp_path: Path) -> None:
-    def interrupt(stage: str, done: int, total: int) -> None:
-        if stage == "activations" and done:
-            raise KeyboardInterrupt
+    class Interrupting(Reporter):
+        def progress(self, stage: str, done: int, total: int, unit: str = "B") -> None:
+            if stage == "activations" and done:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         convert_gguf(
-            source, tmp_path / "out.gguf", "Q4_K_M", imatrix=draw([600] * 9), progress=interrupt
-        )
+            source, tmp_path / "out.gguf", "Q4_K_M", imatrix=draw([600] * 9),
+            reporter=Interrupting(),
+        )  # fmt: skip
     assert not list(tmp_path.iterdir())
 
 
@@ -371,17 +349,16 @@ def compare(model: Path, folder: Path) -> None:
     program = tool("LLAMA_IMATRIX", "llama-imatrix")
     text = " ".join(t.document for t in read_examples(DEFAULT)[:25])
     (folder / "text.txt").write_text(text)
-    ids = Tokenizer.from_gguf(GGUFFile.read(model)).encode(text).ids
+    ids = Tokenizer.from_gguf(GGUFFile.read(model).metadata, model).encode(text).ids
     chunks = [ids[i : i + 512] for i in range(0, len(ids) - 511, 512)]
     assert len(chunks) >= 5
     ours = collect(model, chunks, threads=2)
-    # Kernels for repacked weights are not used here, and some crash: see engines/_amx.py.
+    # Kernels for repacked weights are not used here, and some crash: see the engine's amx.py.
     usual = ("-m", model, "-f", "text.txt", "-t", "2", "--no-ppl", "--no-repack")
     # By itself it decodes four chunks together; then one, as is done here.
-    for options in (("-o", "theirs.dat", "--output-format", "dat"), ("-b", "512")):
+    for options in ((), ("-b", "512")):
         reference(program, *usual, "-o", "theirs.gguf", *options, folder=folder)
-        file = folder / ("theirs.gguf" if options[0] == "-b" else "theirs.dat")
-        theirs = ImportanceMatrix.read(file)
+        theirs = ImportanceMatrix.read(folder / "theirs.gguf")
         assert ours.sums.keys() == theirs.sums.keys() and theirs.datasets == ("text.txt",)
         assert theirs.chunks == ours.chunks == len(chunks)
         for name in ours.sums:
@@ -398,24 +375,23 @@ def test_sums_are_llama_imatrixs(smollm2: Path, tmp_path: Path) -> None:
 @pytest.mark.reference
 def test_files_are_llama_quantizes(source: Path, tmp_path: Path) -> None:
     program = tool("LLAMA_QUANTIZE", "llama-quantize")
-    tiny = checkpoint_folder("erank-tiny")
-    convert_gguf(tiny, tmp_path / "whole.gguf", "BF16", check_perplexity=False)
+    convert_gguf(BUNDLED_FOLDER, tmp_path / "whole.gguf", "BF16")
     compare(tmp_path / "whole.gguf", tmp_path)
     made = []
-    for name in ("ours.gguf", "theirs.gguf", "theirs.dat"):
+    for name in ("ours.gguf", "theirs.gguf"):
         reference(
             program, "--imatrix", name, "whole.gguf", "l.gguf", "Q4_K_M", "2", folder=tmp_path
         )
         made.append(tensors_of(tmp_path / "l.gguf"))
         assert made[-1] == converted(
-            tiny, tmp_path / "e.gguf", "Q4_K_M", imatrix=tmp_path / name, check_perplexity=False
+            BUNDLED_FOLDER, tmp_path / "e.gguf", "Q4_K_M", imatrix=tmp_path / name
         )
         a, b = keys_of(tmp_path / "e.gguf"), keys_of(tmp_path / "l.gguf")
         assert {key for key in a | b if a.get(key) != b.get(key)} == {"erank_lite.type"}
     assert made[0] == made[1]
     convert_gguf(source, tmp_path / "whole.gguf", "F32", force=True)
     matrix_of(tmp_path / "whole.gguf").write(tmp_path / "m.gguf")
-    for kind in (*NEED_MATRIX, "IQ3_M", "IQ4_XS", "Q4_0", "Q2_K"):
+    for kind in (*NEED_IMATRIX, "IQ3_M", "IQ4_XS", "Q4_0", "Q2_K"):
         reference(program, "--imatrix", "m.gguf", "whole.gguf", "l.gguf", kind, folder=tmp_path)
         found = converted(source, tmp_path / "e.gguf", kind, imatrix=tmp_path / "m.gguf")
         assert found == tensors_of(tmp_path / "l.gguf"), kind

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from support.checkpoints import write_checkpoint
+from support.command import is_a_clear_line, rows, run
 from support.hub_server import COMMIT, Hub, serving
-from test_cli import is_a_clear_line, rows, run
 
 from erank_lite.models.gguf import GGUFFile
 
 PRINT = (
-    "import sys; from erank_lite.models.prepare import model_file; print(model_file(sys.argv[1]))"
+    "import sys; from erank_lite.models.prepare import gguf_file; "
+    "from erank_lite.models.ref import ModelRef; print(gguf_file(ModelRef.parse(sys.argv[1])))"
 )
 NOISE = np.random.default_rng(0).bytes(24_000_000)
 
@@ -126,10 +127,10 @@ def write_files(folder: Path, **options: Any) -> dict[str, bytes]:
 def test_refusals_say_what_to_do(hub: Hub, tmp_path: Path) -> None:
     assert "no such model on the hub" in refusal(hub, tmp_path, "owner/other")
     assert "no revision 'v9'" in refusal(hub, tmp_path, "owner/tiny@v9:Q8_0")
-    assert "has no file x.gguf; it has a-Q8_0.gguf" in refusal(hub, tmp_path, "owner/tiny/x.gguf")
+    assert "has no file `x.gguf`; it has a-Q8_0.gguf" in refusal(hub, tmp_path, "owner/tiny/x.gguf")
     assert "there is no GGUF type 'Q9'" in refusal(hub, tmp_path, "owner/tiny:Q9")
     assert "named OWNER/NAME" in refusal(hub, tmp_path, "tiny")
-    assert "no file or folder models/tiny.gguf" in refusal(hub, tmp_path, "models/tiny.gguf")
+    assert "no file or folder `models/tiny.gguf`" in refusal(hub, tmp_path, "models/tiny.gguf")
     hub.gated = True
     assert "accept its terms" in refusal(hub, tmp_path, "owner/tiny:Q8_0")
     hub.gated = False
