@@ -1,0 +1,163 @@
+"""Fill the tables of docs/benchmarks.md from the records in benchmarks/results.
+
+    python docs/make_benchmarks.py            # rewrite what stands between the markers
+    python docs/make_benchmarks.py --check    # fail if it is not what the records give
+
+Between `<!-- begin: TITLE | TITLE -->` and `<!-- end -->` go the tables that `erank-lite report`
+writes under captions that begin with one of these titles, and three tables of records that the
+report does not show. Other text on the page is written by hand. The report needs the eval extra,
+which draws its plots.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+RESULTS = DOCS.parent / "benchmarks" / "results"
+PAGE = DOCS / "benchmarks.md"
+_REGION = re.compile(r"(<!-- begin: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+_SOURCE = re.compile(r"\n\n```console\n.+?\n```\n\n[^\n]+\Z", re.DOTALL)
+_CAPTION = re.compile(r"^\*\*(.+?)\*\*$", re.MULTILINE)
+
+
+def report_tables() -> list[str]:
+    """Return what `erank-lite report` says about the records: a caption and its table, each."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [Path(sys.executable).with_name("erank-lite"), "report", RESULTS, "--out", folder]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        text = (Path(folder) / "tables.md").read_text()
+    starts = [match.start() for match in _CAPTION.finditer(text)]
+    return [text[a:b].strip() for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
+
+
+def conversion_table() -> str:
+    """Return the table of converting a checkpoint of ERank-4B's shape; each type's last run."""
+    record = _record("convert-4b.json")
+    runs = {run["type"]: run for run in record["conversions"]}
+    lines = [
+        f"**Conversion of a checkpoint of {record['checkpoint_bytes'] / 1e9:.1f} GB**",
+        "",
+        "| type | size | seconds | reading and writing | quantizing | checking | memory | disk |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: |",
+    ]
+    for name, run in runs.items():
+        stages = run["stages"]
+        cells = (
+            name,
+            f"{run['bytes'] / 1e9:.1f} GB",
+            f"{run['seconds']:.0f}",
+            f"{stages['writing']:.0f}",
+            f"{stages['quantizing']:.0f}" if "quantizing" in stages else "",
+            f"{stages['checking']:.0f}",
+            f"{run['peak_memory'] / 1e9:.2f} GB",
+            f"{run['announced']['disk'] / 1e9:.1f} GB",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join((*lines, "", f"```console\n$ {record['command']}\n```", "", record["machine"]))
+
+
+def matrix_table() -> str:
+    """Return the table of what an importance matrix gains, by where it was collected."""
+    record = _record("fidelity-erank-tiny.json")
+    runs = {run["name"].removesuffix(".gguf"): run for run in record["runs"]}
+    lines = [
+        "**Types with and without an importance matrix**",
+        "",
+        "| type | importance matrix | same integer | mean KL, nats | Kendall's tau | nDCG@10 |",
+        "| --- | --- | --: | --: | --: | --: |",
+    ]
+    for name in ("Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K"):
+        for key, collected in (
+            (f"erank-tiny:{name}", "none"),
+            (f"erank-tiny-{name}+generic", "over running text"),
+            (f"erank-tiny-{name}+own", "over ERank's prompts and answers"),
+        ):
+            run = runs[key]
+            lines.append(
+                f"| {name} | {collected} | {run['same']:.1%} | {run['kl']:.3f} | {run['tau']:.3f} "
+                f"| {run['nDCG@10']:.3f} |"
+            )
+    return "\n".join(lines)
+
+
+def noise_table() -> str:
+    """Return the table of how far documents decoded together are from documents decoded alone."""
+    lines = [
+        "**Noise of decoding together**",
+        "",
+        "| flash attention | texts that differ somewhere | mean difference of log-probabilities "
+        "| largest |",
+        "| --- | --: | --: | --: |",
+    ]
+    for name in ("noise.json", "noise-flash-attention.json"):
+        record = _record(name)
+        lines.append(
+            f"| {'on' if record['flash_attention'] else 'off'} "
+            f"| {record['documents_that_part']} of {record['documents']} "
+            f"| {record['mean_difference_of_log_probability']:.3f} "
+            f"| {record['largest_difference_of_log_probability']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def _record(name: str) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((RESULTS / name).read_text())
+    return record
+
+
+def filled(page: str, tables: list[str]) -> str:
+    """Return the page with every table in the region that claims it.
+
+    Raises:
+        SystemExit: a table belongs to no region, or a region gets none.
+    """
+    left = list(tables)
+
+    def fill(match: re.Match[str]) -> str:
+        begin, titles, end = match.groups()
+        found: list[str] = []
+        for title in titles.split(" | "):
+            claimed = [table for table in left if table.startswith(f"**{title}")]
+            if not claimed:
+                sys.exit(f"no table begins with {title!r}")
+            found += claimed
+        for table in found:
+            left.remove(table)
+        return f"{begin}\n" + "\n\n".join(_once(found)) + f"\n\n{end}"
+
+    page = _REGION.sub(fill, page)
+    if left:
+        captions = ", ".join(table.splitlines()[0].strip("*") for table in left)
+        sys.exit(f"{PAGE.name} has no region for: {captions}")
+    return page
+
+
+def _once(tables: list[str]) -> list[str]:
+    """Return tables with the command and machine that several share after the last of them only."""
+    sources = [match[0] if (match := _SOURCE.search(table)) else "" for table in tables]
+    return [
+        table.removesuffix(source) if source == after else table
+        for table, source, after in zip(tables, sources, [*sources[1:], ""], strict=True)
+    ]
+
+
+def main() -> None:
+    """Rewrite the page, or compare it with what the records give."""
+    page = PAGE.read_text()
+    own = [noise_table(), matrix_table(), conversion_table()]
+    made = filled(page, report_tables() + own)
+    if "--check" not in sys.argv:
+        PAGE.write_text(made)
+    elif made != page:
+        sys.exit(f"{PAGE.name} differs from the records: run python docs/make_benchmarks.py")
+
+
+if __name__ == "__main__":
+    main()
