@@ -13,6 +13,8 @@ from support.tokenizers import CHAT_TEMPLATE, byte_tokenizer
 from erank_lite import InputError, Reranker
 from erank_lite.engines.fake import FakeEngine
 from erank_lite.families.erank.prompt import MESSAGE
+from erank_lite.families.erank.score import ScoreGuides
+from erank_lite.families.erank.vocabulary import ScoreVocabulary
 from erank_lite.text.tokenizer import Tokenizer
 from erank_lite.types import Prompt
 
@@ -258,3 +260,18 @@ def test_thinking_is_checked(value: str | int) -> None:
 def test_the_message_ends_as_published() -> None:
     assert MESSAGE.endswith("Your output:")
     assert math.isclose(len(MESSAGE.encode()), len(MESSAGE))  # ASCII only
+
+
+def test_tokens_without_text_count_as_an_answer() -> None:
+    """Models have more rows than their tokenizer has tokens: what is written there is nothing."""
+    tokenizer = byte_tokenizer()
+    vocabulary = ScoreVocabulary(tokenizer, tokenizer.encode_trusted("<|im_end|>"))
+    guides = ScoreGuides(vocabulary, "none", None, 4096)
+    guide = guides.guide(Prompt((), 0))
+    step, length = guide.begin(), 0
+    beyond = len(vocabulary.pieces) + 7
+    while not step.done:
+        length += len(step.force) - step.drop + 1
+        assert length <= guides.max_tokens()
+        step = guide.feed(beyond, {i: -9.0 for i in vocabulary.candidates})
+    assert guide.score().forced and guide.score().score is not None

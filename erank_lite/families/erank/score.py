@@ -146,10 +146,14 @@ class ScoreGuide:
         if token in self._vocabulary.end_ids:
             return self._end_of_turn()
         self._append((token,))
-        if self._answer is None:
-            self._spent += 1
-            self._scan()
         if self._answer is not None:
+            self._answer_spent += 1
+            return self._read_answer()
+        self._spent += 1
+        self._scan()
+        if self._answer is not None:
+            # The token that completed the marker counts where the answer began in it.
+            self._answer_spent += len(self._text) > self._answer.start
             return self._read_answer()
         looping = len(self._ids) % CHECK_EVERY == 0 and loops(self._ids)
         if self._spent >= self._budget or looping:
@@ -240,8 +244,6 @@ class ScoreGuide:
     def _read_answer(self) -> Step:
         assert self._answer is not None
         content = bytes(self._text[self._answer.start :])
-        if content:
-            self._answer_spent += 1
         if content.strip() and self._answer.first_id is None:
             self._answer.first_id = len(self._ids) - 1
         number = _NUMBER.match(content)
