@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from erank_lite.engines import engine_class
+from erank_lite.engines import engine_class, engine_spec
 from erank_lite.engines.base import Engine
 from erank_lite.engines.choose import plan
 from erank_lite.machine.hardware import probe
@@ -68,10 +68,10 @@ def resolve(
         ('llama.cpp', 'Q4_K_M', 'erank-tiny-Q4_K_M.gguf')
     """
     if engine != "auto":
-        engine_class(engine)  # a name that is none, or an extra that is missing, before a download
+        engine_spec(engine)  # a name that is none, before the hub is asked
     ref = ModelRef.parse(model)
     decided = plan(inspect(ref), probe(), engine, options)
-    engine_class(decided.engine)
+    engine_class(decided.engine)  # an extra that is missing, before a download
     for line in decided.alternatives:
         _log.info("not %s", line)
     path = prepare(ref, decided, reporter)

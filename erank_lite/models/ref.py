@@ -11,7 +11,7 @@
 | `OWNER/NAME@REVISION`, `…@REVISION:TYPE` | the same at a branch, tag or commit               |
 | `OWNER/NAME/FILE.gguf`                 | one file of a repository                            |
 
-What is there on disk goes before what could be a name.
+What is there on disk goes before what could be a name on the hub.
 """
 
 from __future__ import annotations
@@ -84,6 +84,10 @@ class ModelRef:
         """
         text = str(name)
         if text.lower().startswith(("http://", "https://")) and isinstance(name, str):
+            if not text.partition("://")[2].strip("/"):
+                raise InputError(
+                    f"`{text}` is not the address of a server", "give http://HOST:PORT"
+                )
             return cls("server", text)
         before, colon, type_name = text.partition(":")
         if before == BUNDLED_MODEL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ def option(
     Args:
         default: its value where none is given; None leaves it to the plan or the engine.
         help: what it means, with its unit.
-        min: the least value allowed, of numbers.
-        max: the greatest value allowed, of numbers.
+        min: the least value allowed, of a number or of each in a list; None sets no limit.
+        max: the greatest.
         choices: the words allowed.
     """
     return dataclasses.field(
@@ -161,5 +162,15 @@ def _check_range(name: str, value: Any, limits: Mapping[str, Any]) -> None:
     if choices and value not in choices:
         raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
     least, greatest = limits["min"], limits["max"]
-    if least is not None and isinstance(value, int | float) and not least <= value <= greatest:
-        raise InputError(f"{name} must be between {least} and {greatest}, not {value}")
+    for number in value if isinstance(value, tuple) else (value,):
+        if not isinstance(number, int | float):
+            continue
+        low = -math.inf if least is None else least
+        high = math.inf if greatest is None else greatest
+        if not low <= number <= high:
+            bounds = f"between {least} and {greatest}"
+            if greatest is None:
+                bounds = f"at least {least}"
+            elif least is None:
+                bounds = f"at most {greatest}"
+            raise InputError(f"{name} must be {bounds}, not {number}")

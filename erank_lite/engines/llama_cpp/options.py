@@ -24,7 +24,7 @@ class LlamaCppOptions(LocalOptions):
         None, "the GPU to use alone; by default layers are shared between all", min=0, max=1024
     )
     tensor_split: tuple[float, ...] | None = option(
-        None, "share of each GPU, such as 3,1; by default by their memory"
+        None, "share of each GPU, such as 3,1; by default by their memory", min=0, max=1e6
     )
     kv_type: str = option("f16", "type of keys and values", choices=KV_BYTES)
     flash_attention: bool | None = option(
