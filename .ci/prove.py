@@ -31,7 +31,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 
 TORCH = "torch==2.13.0"  # the smallest install; any newer works
-PARALLEL = "-n 2 --dist loadfile"  # by file: what a module's tests share is made once
+# By file: what a module's tests share is made once. Only for the default tests: torch takes all
+# cores itself, and two processes that do so wait for each other.
+PARALLEL = "-n 2 --dist loadfile"
 
 # What a part depends on, as git's patterns; of pyproject.toml, the extra of the part's name.
 INPUTS = {
@@ -366,12 +368,12 @@ def prove(
         run(
             "parity",
             f"pip install -q --no-index --find-links {wheels} {TORCH} {packages('reference')}",
-            f"python -m pytest -q {PARALLEL} {marked}",
+            f"python -m pytest -q {marked}",
             environment=environment,
         )
     parts = {
-        "endurance": f"python -m pytest -q {PARALLEL} -m slow",
-        "gptq": f"pip install -q {TORCH} -e '.[gptq]' && python -m pytest -q {PARALLEL} -m gptq",
+        "endurance": "python -m pytest -q -m slow",
+        "gptq": f"pip install -q {TORCH} -e '.[gptq]' && python -m pytest -q -m gptq",
         "training": f"pip install -q {TORCH} -e '.[training]' && python -m pytest -q -m training",
     }
     passed = []
