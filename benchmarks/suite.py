@@ -32,7 +32,7 @@ class Suite:
     """What is measured.
 
     Attributes:
-        model: a checkpoint: a folder, a name on the hub, or erank-tiny.
+        model: a checkpoint: a folder, a name on the Hub, or erank-tiny.
         types: GGUF types, each alone or with `MATRIX`.
         others: further models that are compared, such as a GPTQ checkpoint.
         first_stage: where the candidates come from.

@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 def hub_name(path: Path) -> tuple[str, str] | None:
-    """Return (name, commit) of a checkpoint in the hub's cache, or None for any other folder.
+    """Return (name, commit) of a checkpoint in the Hub's cache, or None for any other folder.
 
     The layout is huggingface_hub's: `models--OWNER--NAME/snapshots/COMMIT`.
     """
@@ -73,7 +73,7 @@ def _writable(value: Any, annotation: str) -> bool:
 
 
 def _name_by(metadata: gguf.Metadata, name: str, parameters: int) -> None:
-    """Name the model by its name on the hub: the folder's name there is a commit."""
+    """Name the model by its name on the Hub: the folder's name there is a commit."""
     parts = gguf.Metadata.get_model_id_components(name, parameters)
     full, organization, basename, finetune, version, size_label = parts
     metadata.name = gguf.Metadata.id_to_title(full or name)

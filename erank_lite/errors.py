@@ -41,6 +41,8 @@ def missing_extra(feature: str, package: str, extra: str) -> ModelError:
         the gptq engine needs gptqmodel, which is not installed
         hint: pip install 'erank-lite[gptq]'
     """
+    verb = "are" if " and " in package else "is"
     return ModelError(
-        f"{feature} needs {package}, which is not installed", f"pip install 'erank-lite[{extra}]'"
+        f"{feature} needs {package}, which {verb} not installed",
+        f"pip install 'erank-lite[{extra}]'",
     )

@@ -33,7 +33,7 @@ def load(
     """Load a model with the engine of that name, or with the one that suits it and this machine.
 
     Args:
-        model: a GGUF file, a checkpoint folder, a name on the hub, or the address of a server; see
+        model: a GGUF file, a checkpoint folder, a name on the Hub, or the address of a server; see
             `erank_lite.models.ref`.
         engine: its name, or "auto".
         options: the engine's own, by name.
@@ -68,7 +68,7 @@ def resolve(
         ('llama.cpp', 'Q4_K_M', 'erank-tiny-Q4_K_M.gguf')
     """
     if engine != "auto":
-        engine_spec(engine)  # a name that is none, before the hub is asked
+        engine_spec(engine)  # a name that is none, before the Hub is asked
     ref = ModelRef.parse(model)
     decided = plan(inspect(ref), probe(), engine, options)
     engine_class(decided.engine)  # an extra that is missing, before a download

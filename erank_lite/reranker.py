@@ -95,7 +95,7 @@ class Reranker:
 
         Args:
             model: a GGUF file, the folder of a checkpoint (BF16 or GPTQ), a name on the Hugging
-                Face hub (what is missing is downloaded and converted, once; see
+                Face Hub (what is missing is downloaded and converted, once; see
                 `erank_lite.models.ref`), the address of a server (http://…), or an engine that is
                 already there (it is then the caller's to close).
             engine: "llama.cpp", "gptq", "transformers", "remote", or "auto", which takes what suits

@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("model", nargs="+", help="GGUF file, erank-tiny:TYPE, folder, hub's name")
+    add("model", nargs="+", help="GGUF file, erank-tiny:TYPE, folder, name on the Hub")
     grid = parser.add_argument_group("the grid: one or more values each")
     for option, field, text in (
         ("--documents", "documents", "how many"),

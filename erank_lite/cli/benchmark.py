@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False)
 def benchmark(
     collections: options.Collections,
     model: Annotated[
-        str, typer.Option(help="A checkpoint: a folder, a name on the hub, or erank-tiny.")
+        str, typer.Option(help="A checkpoint: a folder, a name on the Hub, or erank-tiny.")
     ] = "erank-tiny",
     types: Annotated[
         str,

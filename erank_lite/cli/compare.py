@@ -8,6 +8,7 @@ import typer
 
 from erank_lite.cli import options
 from erank_lite.cli.output import EXIT_CODES, print_table, printable, say
+from erank_lite.util.units import counted
 
 app = typer.Typer(add_completion=False)
 
@@ -80,6 +81,7 @@ def compare(
 
 def _show(found: dict[str, Any]) -> None:
     reference = found["reference"]
-    title = f"{found['collection']}: {found['queries']} queries, {found['documents']} documents; "
+    title = f"{found['collection']}: {counted(found['queries'], 'query')}, "
+    title += f"{counted(found['documents'], 'document')}; "
     title += f"reference {reference['name']} ({reference['ran']}), "
     typer.echo(printable(f"{title}nDCG@10 {reference['nDCG@10']:.4f}"))

@@ -21,7 +21,7 @@ _Source = Annotated[
     str,
     typer.Argument(
         metavar="SRC",
-        help="Checkpoint folder, or a name on the Hugging Face hub.",
+        help="Checkpoint folder, or a name on the Hugging Face Hub.",
         show_default=False,
     ),
 ]

@@ -13,6 +13,7 @@ import typer
 from rich.text import Text
 
 from erank_lite.cli.output import EXIT_CODES, Terminal, printable
+from erank_lite.util.units import counted
 
 app = typer.Typer(add_completion=False)
 _SHOWN = 4
@@ -86,7 +87,9 @@ def demo() -> None:
 def _print(console: Terminal, query: str, results: list[dict[str, Any]], mark: str) -> None:
     # Only a terminal has a width; what goes to a file or another program is not wrapped.
     width = max(console.width, 2 * _INDENT) if console.is_terminal else 10_000
-    console.print(Text(query, style="bold") + f"  ({len(results)} documents)", soft_wrap=True)
+    console.print(
+        Text(query, style="bold") + f"  ({counted(len(results), 'document')})", soft_wrap=True
+    )
     for result in results[:_SHOWN]:
         head = f" {mark if result['answers'] else ' '} {_number(result):>5}"
         said = printable(result["failure"] or result["reasoning"])

@@ -55,11 +55,11 @@ def doctor(
     from erank_lite.engines.choose import plan
     from erank_lite.machine.hardware import probe
     from erank_lite.machine.shapes import PUBLISHED
-    from erank_lite.models.inspect import PUBLISHER, inspect
-    from erank_lite.models.ref import ModelRef
+    from erank_lite.models.inspect import inspect
+    from erank_lite.models.ref import PUBLISHER, ModelRef
 
     machine = probe()
-    refs = {name: ModelRef.parse(f"{PUBLISHER}{name}") for name in PUBLISHED}
+    refs = {name: ModelRef.parse(f"{PUBLISHER}/{name}") for name in PUBLISHED}
     plans = {name: plan(inspect(ref), machine) for name, ref in refs.items()}
     advice = list(_advice(machine, plans))
     loaded = {name: _loaded(code) for name, code in _DEEP.items()} if deep else {}

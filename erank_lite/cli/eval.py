@@ -8,6 +8,7 @@ import typer
 
 from erank_lite.cli import options
 from erank_lite.cli.output import EXIT_CODES, print_table, printable, say
+from erank_lite.util.units import counted
 
 if TYPE_CHECKING:
     from erank_lite.benchmarks.record import Record
@@ -77,8 +78,8 @@ def _show(result: Record, alpha: float) -> None:
         best = max(measures["hybrid"], key=lambda a: measures["hybrid"][a]["nDCG@10"])
         for a in dict.fromkeys((str(alpha), best)):
             rows[f"hybrid, alpha {a}" + " (the best here)" * (a == best)] = measures["hybrid"][a]
-    title = f"{result['model']} on {result['collection']}: {result['queries']} queries, "
-    title += f"{result['documents']} documents, first stage {result['first_stage']}"
+    title = f"{result['model']} on {result['collection']}: {counted(result['queries'], 'query')}, "
+    title += f"{counted(result['documents'], 'document')}, first stage {result['first_stage']}"
     typer.echo(printable(title))
     print_table(
         ("", *rows["reranked"]),
@@ -87,7 +88,7 @@ def _show(result: Record, alpha: float) -> None:
     if result["published"]:
         typer.echo("published, BF16: " + _line(result["published"]))
     if result["failed"]:
-        say(f"{result['failed']} documents could not be scored; they rank last")
+        say(f"not scored, and last in the order: {counted(result['failed'], 'document')}")
 
 
 def _line(values: dict[str, float]) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from erank_lite.engines import ENGINES
+from erank_lite.engines.options import EngineOptions
 from erank_lite.errors import InputError
 from erank_lite.util.options import parse_assignments
 
@@ -20,7 +24,7 @@ MODEL = (
     "erank-tiny,sequences=8 or FOLDER,engine=gptq."
 )
 COLLECTION = (
-    "A folder in BEIR's layout, of BRIGHT or FollowIR as their data sets lie on the hub, or a name "
+    "A folder in BEIR's layout, of BRIGHT or FollowIR as their data sets lie on the Hub, or a name "
     "of ir_datasets such as beir/scifact/test or msmarco-passage/trec-dl-2019/judged."
 )
 RESULTS = Path("erank-lite-results")
@@ -63,16 +67,25 @@ Strict = Annotated[
         "--strict", help="One document at a time: a score never depends on the others. Slower."
     ),
 ]
+
+
+def _engines_options() -> str:
+    """Return the names of all options: those of every engine, then each engine's own."""
+    common = [field.name for field in fields(EngineOptions)]
+    parts = [f"All engines: {', '.join(common)}."]
+    for name, spec in ENGINES.items():
+        own = [f.name for f in fields(spec.load_options()) if f.name not in common]
+        parts.append(f"{name}: {', '.join(own)}.")
+    return " ".join(parts)
+
+
 EngineOption = Annotated[
     list[str] | None,
     typer.Option(
         "-o",
         "--option",
         metavar="NAME=VALUE",
-        help="An option of the engine; may be repeated. All engines: strict, tokenizer, sequences "
-        "(documents decoded together), context_length. llama.cpp: threads, gpu_layers, main_gpu, "
-        "tensor_split, kv_type, flash_attention, micro_batch, memory. gptq and transformers: "
-        "threads, device, micro_batch, memory, dtype (transformers only). remote: model, timeout.",
+        help=f"An option of the engine; may be repeated. {_engines_options()}",
         show_default=False,
     ),
 ]
@@ -100,7 +113,7 @@ def engine_options(assignments: Iterable[str] | None, **flags: Any) -> dict[str,
 
 
 def prepared(settings: Settings, out: Path) -> Settings:
-    """Return `settings`, once they are known to be usable and the folder of results is made.
+    """Return `settings`, once they are known to be usable.
 
     Raises:
         InputError: a setting cannot be used, or the folder cannot be written.
@@ -112,8 +125,8 @@ def prepared(settings: Settings, out: Path) -> Settings:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     instruction_text(settings.instruction)
     parse_thinking(settings.thinking)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"`{out}` cannot be written: {error.strerror}") from None
+    # Made with its first file: what is refused before leaves no empty folder.
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"`{out}` cannot be written", "give another folder by --out")
     return settings

@@ -21,6 +21,7 @@ from erank_lite.cli import options
 from erank_lite.cli.documents import Record, content_of, read_documents
 from erank_lite.cli.output import EXIT_CODES, Terminal, printable, say
 from erank_lite.errors import InputError, ModelError
+from erank_lite.util.units import counted
 
 app = typer.Typer(add_completion=False)
 _log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def rerank(
     model: Annotated[
         str | None,
         typer.Option(
-            help="GGUF file, folder of a BF16 or GPTQ checkpoint, name on the Hugging Face hub "
+            help="GGUF file, folder of a BF16 or GPTQ checkpoint, name on the Hugging Face Hub "
             "such as Alibaba-NLP/ERank-4B, with :TYPE and @REVISION if wanted (downloaded and "
             "converted once, then kept), or address of a server, http://…",
             show_default="erank-tiny, the small bundled one",
@@ -191,13 +192,14 @@ def rerank(
         _print_table(results[:top_k], alpha is not None, show_reasoning)
     sys.stdout.flush()
     failed = sum(r["failure"] is not None for r in results)
-    speed = f"{tokens} tokens in {took:.1f} s ({tokens / max(took, 1e-3):.0f} tokens/s)"
-    summary = f"{len(results)} documents, {speed}, by {loaded.description}"
+    speed = f"{counted(tokens, 'token')} in {took:.1f} s ({tokens / max(took, 1e-3):.0f} tokens/s)"
+    summary = f"{counted(len(results), 'document')}, {speed}, by {loaded.description}"
     if failed:
         summary += f"; {failed} could not be scored (see `failure`)"
     if stopped is not None:
         why = "broken off" if isinstance(stopped, ModelError) else "interrupted"
-        summary += f"; {why}, {len(records) - len(results)} documents were not read"
+        of = f"{len(records) - len(results):,} of {counted(len(records), 'document')}"
+        summary += f"; {why} with {of} unread"
     say(summary)
     if isinstance(stopped, KeyboardInterrupt):
         raise typer.Exit(_INTERRUPTED)

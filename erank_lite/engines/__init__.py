@@ -97,8 +97,11 @@ def engine_spec(name: str) -> EngineSpec:
         InputError: there is none of that name.
     """
     if name not in ENGINES:
-        close = difflib.get_close_matches(name.lower(), ENGINES, 1, cutoff=0) or list(ENGINES)
-        raise InputError(f"there is no engine {name!r}; did you mean {close[0]!r}?")
+        close = difflib.get_close_matches(name.lower(), ENGINES, 1, cutoff=0.5)
+        raise InputError(
+            f"there is no engine {name!r}",
+            f"did you mean {close[0]}?" if close else f"engines are auto, {', '.join(ENGINES)}",
+        )
     return ENGINES[name]
 
 

@@ -91,7 +91,8 @@ def plan(
         reason = f"a GPTQ checkpoint is run by GPTQModel's kernels, on {on}"
         return _planned("gptq", info, machine, None, options, (reason,))
     if info.format in ("gguf", "bundled"):
-        reasons = ("a GGUF file is run by llama.cpp",)
+        made = "; it is made here once" if info.format == "bundled" else ""
+        reasons = (f"a GGUF file is run by llama.cpp{made}",)
         return _planned("llama.cpp", info, machine, info.type, options, reasons)
     if info.shape is None:
         return _planned("llama.cpp", info, machine, CPU_TYPE, options)
@@ -174,6 +175,7 @@ def _planned(
     checked = spec.load_options().from_values(options, f"the {engine} engine")
     shape = None if info.shape is None else info.shape(quant_type or "BF16")
     found = spec.load_planner()(shape, machine, checked)
-    return replace(
-        found, type=quant_type, reasons=(*reasons, *found.reasons), alternatives=alternatives
-    )
+    reasons = (*reasons, *found.reasons)
+    if not found.complete:
+        reasons += ("how much memory it takes is not known before it is downloaded",)
+    return replace(found, type=quant_type, reasons=reasons, alternatives=alternatives)

@@ -1,4 +1,4 @@
-"""Files from the Hugging Face hub: resumed where they broke off, and checked by their digests.
+"""Files from the Hugging Face Hub: resumed where they broke off, and checked by their digests.
 
 huggingface_hub finds and transfers them. Its own cache is read but not written: since version 2 a
 download that was stopped begins again there, which for files of 5 GB on a home connection is an
@@ -29,7 +29,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class HubUnreachable(ModelError):
-    """The hub does not answer, or may not be asked (HF_HUB_OFFLINE)."""
+    """The Hub does not answer, or may not be asked (HF_HUB_OFFLINE)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def listing(repository: str, revision: str | None) -> tuple[str, dict[str, Remot
     """Return the commit that `revision` (None: main) means, and the files of the repository there.
 
     Raises:
-        HubUnreachable: the hub does not answer.
+        HubUnreachable: the Hub does not answer.
         ModelError: there is no such repository or revision, or it may not be read.
     """
     from huggingface_hub import HfApi
@@ -90,8 +90,8 @@ def download(
         reporter: told the bytes that are done.
 
     Raises:
-        HubUnreachable: the hub does not answer; what was brought is kept, and goes on next time.
-        ModelError: a file is not what the hub says it is, the disk is too small, or a file may not
+        HubUnreachable: the Hub does not answer; what was brought is kept, and goes on next time.
+        ModelError: a file is not what the Hub says it is, the disk is too small, or a file may not
             be read.
     """
     total = sum(file.size for file in files)
@@ -147,9 +147,9 @@ def _fetch(
     if _digest(partial, file) not in (file.sha256, file.git_id):
         partial.unlink()
         raise ModelError(
-            f"{file.name} of {repository} arrived damaged (its digest is not the hub's) and was "
+            f"{file.name} of {repository} arrived damaged (its digest is not the Hub's) and was "
             "removed",
-            "start again; if it happens again, something between here and the hub changes files",
+            "start again; if it happens again, something between here and the Hub changes files",
         )
     partial.replace(target)
 
@@ -214,30 +214,30 @@ def _explained(repository: str, revision: str | None, file: str | None = None) -
     except errors.RevisionNotFoundError:
         raise ModelError(f"{repository} has no revision {revision!r}") from None
     except errors.EntryNotFoundError:
-        raise ModelError(f"the hub has no {what} (revision {revision or 'main'})") from None
+        raise ModelError(f"the Hub has no {what} (revision {revision or 'main'})") from None
     except errors.RepositoryNotFoundError:
         raise ModelError(
-            f"there is no file or folder `{repository}` here, and no such model on the hub that "
+            f"there is no file or folder `{repository}` here, and no such model on the Hub that "
             "may be read",
             "check the spelling; for a private model set HF_TOKEN",
         ) from None
     except errors.HFValidationError as error:
-        raise ModelError(f"{repository} cannot be a name on the hub: {error}") from None
+        raise ModelError(f"{repository} cannot be a name on the Hub: {error}") from None
     except errors.HfHubHTTPError as error:
         code = error.response.status_code
         if code in (401, 403):
             raise ModelError(
-                f"the hub refuses {what} (HTTP {code})", "check HF_TOKEN, or run hf auth login"
+                f"the Hub refuses {what} (HTTP {code})", "check HF_TOKEN, or run hf auth login"
             ) from None
-        raise HubUnreachable(f"the hub cannot serve {what} now (HTTP {code})") from None
+        raise HubUnreachable(f"the Hub cannot serve {what} now (HTTP {code})") from None
     except errors.OfflineModeIsEnabled:
-        raise HubUnreachable("HF_HUB_OFFLINE keeps the hub from being asked") from None
+        raise HubUnreachable("HF_HUB_OFFLINE keeps the Hub from being asked") from None
     except _http_error() as error:
         detail = str(error) or type(error).__name__
-        raise HubUnreachable(f"the hub ({constants.ENDPOINT}) does not answer: {detail}") from None
+        raise HubUnreachable(f"the Hub ({constants.ENDPOINT}) does not answer: {detail}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ModelError(
-            f"{constants.ENDPOINT} answers what no hub answers",
+            f"{constants.ENDPOINT} answers what no Hub answers",
             "check HF_ENDPOINT and HF_TOKEN, and whether a proxy or a log-in page stands between",
         ) from None
     except OSError as error:

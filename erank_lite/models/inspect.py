@@ -11,10 +11,8 @@ from erank_lite.errors import InputError
 from erank_lite.machine.shapes import PUBLISHED, ModelInfo, ModelShape
 from erank_lite.models.checkpoint import Checkpoint
 from erank_lite.models.gguf import GGUFFile
-from erank_lite.models.ref import BUNDLED_TYPE, ModelRef
+from erank_lite.models.ref import BUNDLED_TYPE, PUBLISHER, ModelRef
 from erank_lite.models.repository import Repository
-
-PUBLISHER = "Alibaba-NLP/"
 
 
 def inspect(ref: ModelRef) -> ModelInfo:
@@ -46,8 +44,8 @@ def inspect(ref: ModelRef) -> ModelInfo:
     if ref.file:
         here = Repository(ref).local_gguf()
         return ModelInfo("gguf") if here is None else _inspect_gguf(here)
-    published = ref.repository.removeprefix(PUBLISHER)
-    if ref.repository.startswith(PUBLISHER) and published in PUBLISHED:
+    owner, _, published = ref.repository.partition("/")
+    if owner == PUBLISHER and published in PUBLISHED:
         shape = partial(ModelShape.published, published)
         return ModelInfo("gguf" if ref.type else "checkpoint", ref.type, shape)
     found = None if ref.type else Repository(ref).config()

@@ -71,7 +71,7 @@ def gguf_file(ref: ModelRef, quant_type: str | None = None, reporter: Reporter =
 
 
 def checkpoint_folder(ref: ModelRef, reporter: Reporter = SILENT) -> Path:
-    """Return the checkpoint folder that a name means, downloading it where it is a hub's name.
+    """Return the checkpoint folder that a name means, downloading it where it is a Hub's name.
 
     Raises:
         InputError: the name has a type or a file in it.

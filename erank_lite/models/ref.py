@@ -7,11 +7,11 @@
 | `path/to/folder`                       | a checkpoint, BF16 or GPTQ                          |
 | `path/to/folder:TYPE`                  | the same as a GGUF of that quantization type        |
 | `erank-tiny`, `erank-tiny:TYPE`        | the model bundled with this package                 |
-| `OWNER/NAME`, `OWNER/NAME:TYPE`        | a repository on the Hugging Face hub                |
+| `OWNER/NAME`, `OWNER/NAME:TYPE`        | a repository on the Hugging Face Hub                |
 | `OWNER/NAME@REVISION`, `…@REVISION:TYPE` | the same at a branch, tag or commit               |
 | `OWNER/NAME/FILE.gguf`                 | one file of a repository                            |
 
-What is there on disk goes before what could be a name on the hub.
+What is there on disk goes before what could be a name on the Hub.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Literal
 
 from erank_lite.errors import InputError, ModelError
+from erank_lite.machine.shapes import PUBLISHED
 from erank_lite.models.checkpoint import BUNDLED_FOLDER, BUNDLED_MODEL
 
 DEFAULT_TYPE, BUNDLED_TYPE = "Q4_K_M", "Q8_0"
+PUBLISHER = "Alibaba-NLP"
 
 DIRECT = ("F32", "F16", "BF16", "Q8_0")
 """Quantization types that are written straight from a checkpoint."""
@@ -80,7 +82,7 @@ class ModelRef:
 
         Raises:
             InputError: the name is empty or malformed, or the type is unknown.
-            ModelError: nothing of this name is here, and no hub name looks like it.
+            ModelError: nothing of this name is here, and no Hub name looks like it.
         """
         text = str(name)
         if text.lower().startswith(("http://", "https://")) and isinstance(name, str):
@@ -97,26 +99,21 @@ class ModelRef:
             return cls("file", text, Path(text))
         if _exists(Path.is_dir, text):
             return cls("folder", text, Path(text))
-        folder, _, folder_type = text.rpartition(":")
-        if folder and Path(folder).is_dir():
-            return cls("folder", text, Path(folder), type=check_type(folder_type))
+        path, _, path_type = text.rpartition(":")
+        if path and Path(path).is_dir():
+            return cls("folder", text, Path(path), type=check_type(path_type))
+        if path and Path(path).is_file():
+            raise InputError(f"`{text}`: a file has its type already", f"leave :{path_type} out")
         return cls._parse_hub_name(text, before, type_name if colon else None)
 
     @classmethod
     def _parse_hub_name(cls, text: str, before: str, type_name: str | None) -> ModelRef:
         match = _HUB_NAME.fullmatch(before)
-        if re.sub("[^a-z]", "", before.lower()).startswith(BUNDLED_MODEL.replace("-", "")):
-            raise InputError(
-                f"there is no model `{text}`",
-                f"the bundled model is named {BUNDLED_MODEL}, or {BUNDLED_MODEL}:{DEFAULT_TYPE} "
-                "with a type",
-            )
-        # `models/x.gguf` is meant as a file, though it could be a repository's name.
-        if match is None or (match["file"] is None and match["repository"].endswith(".gguf")):
-            raise ModelError(
-                f"there is no file or folder `{text}`",
-                "a model on the hub is named OWNER/NAME, as in Alibaba-NLP/ERank-4B:Q4_K_M",
-            )
+        # Such names could be a repository's, but are meant as a file, or as the bundled model.
+        other = before.endswith(".gguf") and before.count("/") == 1
+        other = other or before.lower().replace("_", "-").startswith(f"{BUNDLED_MODEL}/")
+        if match is None or other:
+            raise ModelError(f"there is no file or folder `{text}`", _meant(before, type_name))
         if match["file"] and type_name is not None:
             raise InputError(f"`{text}`: a file has its type already", f"leave :{type_name} out")
         return cls(
@@ -152,11 +149,29 @@ def check_type(name: str) -> str:
         'Q4_K_M'
     """
     found = name.upper().replace("-", "_")
+    if not found:
+        raise InputError("no type follows the colon", f"types are {', '.join(TYPES)}")
     if found not in TYPES:
-        close = difflib.get_close_matches(found, (*DIRECT, *QUANTIZED), 3)
+        usual = (*DIRECT, *QUANTIZED)
+        begun = [t for t in usual if t.startswith(found)][:3]
+        close = begun or difflib.get_close_matches(found, usual, 3)
         known = f"did you mean {' or '.join(close)}?" if close else f"types are {', '.join(TYPES)}"
         raise InputError(f"there is no GGUF type {name!r}", known)
     return found
+
+
+def _meant(name: str, after_colon: str | None) -> str:
+    """Return a hint for a name that names nothing: what was probably meant."""
+    suffix = f":{after_colon}" if after_colon else ""
+    if after_colon and after_colon.rstrip("/").isdigit():
+        return f"a server is named http://{name}:{after_colon}"
+    known = {model.lower(): f"{PUBLISHER}/{model}" for model in PUBLISHED}
+    known[BUNDLED_MODEL] = BUNDLED_MODEL
+    plain = name.lower().replace("_", "-")
+    close = difflib.get_close_matches(plain, known, 1, cutoff=0.75)
+    if close:
+        return f"did you mean {known[close[0]]}{suffix}?"
+    return f"a model on the Hub is named OWNER/NAME, as in {PUBLISHER}/ERank-4B:{DEFAULT_TYPE}"
 
 
 def _exists(check: Callable[[Path], bool], name: str) -> bool:

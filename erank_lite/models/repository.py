@@ -1,4 +1,4 @@
-"""A repository on the Hugging Face hub, as far as it is in the cache, and how the rest gets there.
+"""A repository on the Hugging Face Hub, as far as it is in the cache, and how the rest gets there.
 
 What was downloaded once is used again without asking the network: the commit that a revision meant
 is noted in `refs`, the repository's files lie in `snapshots/COMMIT`.
@@ -36,7 +36,7 @@ _INDEX = "model.safetensors.index.json"
 
 @dataclass(frozen=True)
 class Repository:
-    """What a name on the hub means; `ref.kind` is "hub"."""
+    """What a name on the Hub means; `ref.kind` is "hub"."""
 
     ref: ModelRef
 
@@ -205,7 +205,7 @@ class Repository:
             raise ModelError(
                 f"{ref.repository} is not a file or folder here, and the model of that name has "
                 f"not been downloaded completely: {error.message}",
-                "try again when the hub can be reached (what arrived is kept), or run hf download "
+                "try again when the Hub can be reached (what arrived is kept), or run hf download "
                 f"{wanted}{revision} --local-dir FOLDER elsewhere and give that "
                 f"{'file' if ref.file else 'folder'}",
             ) from None

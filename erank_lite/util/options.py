@@ -81,8 +81,12 @@ class Options:
                 raise InputError(
                     f"{owner} has no option {name}{meant}", f"its options are {', '.join(fields)}"
                 )
+            limits = fields[name].metadata
             given[name] = _converted(name, value, types[name])
-            _check_range(name, given[name], fields[name].metadata)
+            if isinstance(given[name], str):  # a word may be written in capitals
+                words = {choice.lower(): choice for choice in limits["choices"]}
+                given[name] = words.get(given[name].lower(), given[name])
+            _check_range(name, given[name], limits)
         return cls(**given)
 
 

@@ -690,7 +690,7 @@ def test_ctrl_c_keeps_what_is_finished(ask: list[str], tmp_path: Path, how: sign
     assert 0 < len(found) < 3000
     assert [r["rank"] for r in found] == list(range(1, len(found) + 1))
     assert all(r["failure"] is None for r in found)
-    assert f"interrupted, {3000 - len(found)} documents were not read" in text
+    assert f"interrupted with {3000 - len(found):,} of 3,000 documents unread" in text
     assert "Traceback" not in text
 
 

@@ -171,6 +171,7 @@ def test_mistakes(many: Path, tmp_path: Path, change: list[str], says: str) -> N
     options |= dict(zip(change[::2], change[1::2], strict=True))
     done = run_in_process("eval", many, *(word for pair in options.items() for word in pair))
     assert says in is_a_clear_line(done)
+    assert not (tmp_path / "out").exists()
 
 
 def test_killed_at_random_moments_a_strict_run_is_the_same(tiny_gguf: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Names that become files, against a server that speaks the hub's protocol."""
+"""Names that become files, against a server that speaks the Hub's protocol."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def write_files(folder: Path, **options: Any) -> dict[str, bytes]:
 
 
 def test_refusals_say_what_to_do(hub: Hub, tmp_path: Path) -> None:
-    assert "no such model on the hub" in refusal(hub, tmp_path, "owner/other")
+    assert "no such model on the Hub" in refusal(hub, tmp_path, "owner/other")
     assert "no revision 'v9'" in refusal(hub, tmp_path, "owner/tiny@v9:Q8_0")
     assert "has no file `x.gguf`; it has a-Q8_0.gguf" in refusal(hub, tmp_path, "owner/tiny/x.gguf")
     assert "there is no GGUF type 'Q9'" in refusal(hub, tmp_path, "owner/tiny:Q9")
@@ -171,7 +171,7 @@ def test_names_that_cannot_be(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answer", ["<html>", "[]", "{}", '{"id": "o/m", "sha": "../x"}'])
 def test_an_endpoint_that_is_no_hub(tmp_path: Path, answer: str) -> None:
     with serving(Hub({}, answer=answer.encode())) as server:
-        assert "answers what no hub answers" in refusal(server, tmp_path, "owner/tiny:Q8_0")
+        assert "answers what no Hub answers" in refusal(server, tmp_path, "owner/tiny:Q8_0")
 
 
 def test_names_in_a_repository_cannot_leave_it(hub: Hub, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from support.erank_tiny import REASONING
 
 from erank_lite import Reranker
 from erank_lite.cli.demo import queries
-from erank_lite.errors import InputError, ModelError
+from erank_lite.errors import ErankLiteError, InputError, ModelError
 from erank_lite.families.erank.prompt import PromptBuilder
 from erank_lite.models.cache import list_cache
 from erank_lite.models.checkpoint import BUNDLED_FOLDER
@@ -141,16 +141,29 @@ def test_a_cached_file_that_was_cut_short_is_made_again() -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("erank-tiny:Q9", "Q9"),
-        ("erank-tiny:Q4", "did you mean"),
-        ("Erank-Tiny", "is named erank-tiny"),
-        ("erank_tiny:BF16", "is named erank-tiny"),
-        ("erank-tiny@main", "is named erank-tiny"),
+        ("erank-tiny:Q9", "types are F32"),
+        ("erank-tiny:Q4", "did you mean Q4_K_M or Q4_K_S"),
+        ("erank-tiny:", "types are F32"),
+        ("Erank-Tiny", "did you mean erank-tiny?"),
+        ("erank_tiny:BF16", "did you mean erank-tiny:BF16?"),
+        ("erank-tiny@main", "did you mean erank-tiny?"),
+        ("erank-tiny/Q8_0", "did you mean erank-tiny?"),
+        ("ERank-4B", "did you mean Alibaba-NLP/ERank-4B?"),
+        ("erank-14b:Q6_K", "did you mean Alibaba-NLP/ERank-14B:Q6_K?"),
+        ("localhost:8000", "a server is named http://localhost:8000"),
+        ("./nothing", "as in Alibaba-NLP/ERank-4B:Q4_K_M"),
     ],
 )
 def test_a_near_miss_is_an_error_that_helps(name: str, says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        made(name)
+    with pytest.raises(ErankLiteError) as raised:
+        ModelRef.parse(name)
+    assert says in (raised.value.hint or "")
+
+
+def test_a_files_name_takes_no_type(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    with pytest.raises(InputError, match="a file has its type already"):
+        ModelRef.parse(f"{tmp_path / 'm.gguf'}:Q4_K_M")
 
 
 def test_converting_it_gives_no_warning(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_transformers_on_this_machine(
 def test_a_shape_that_is_not_known_is_planned_once_the_file_is_here(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file on the hub: its name tells the format, and nothing else before it is downloaded."""
+    """A file on the Hub: its name tells the format, and nothing else before it is downloaded."""
     monkeypatch.setattr(loading, "prepare", lambda ref, plan, reporter: tiny_gguf)
     known: Callable[[Any], ModelInfo] = loading.inspect
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""A server that speaks the Hugging Face hub's protocol on the loopback, and can misbehave."""
+"""A server that speaks the Hugging Face Hub's protocol on the loopback, and can misbehave."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ LAYERS = (
     ("load",),
     ("hybrid", "reranker"),
     ("benchmarks",),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 LAYER = {f"erank_lite.{part}": i for i, parts in enumerate(LAYERS) for part in parts}
 

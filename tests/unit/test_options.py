@@ -27,7 +27,7 @@ class Some(Options):
         ({"at_least": "7"}, Some(at_least=7)),
         ({"at_most": "-1e3"}, Some(at_most=-1000.0)),
         ({"at_most": 1}, Some(at_most=1.0)),
-        ({"on": "True", "word": "b"}, Some(on=True, word="b")),
+        ({"on": "True", "word": "B"}, Some(on=True, word="b")),
     ],
 )
 def test_values_are_converted(values: dict[str, object], expected: Some) -> None:

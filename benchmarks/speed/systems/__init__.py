@@ -74,7 +74,7 @@ class Peers:
     Attributes:
         server: the program llama-server (LLAMA_SERVER).
         batched_bench: the program llama-batched-bench (LLAMA_BATCHED_BENCH).
-        checkpoint: the folder of the checkpoint as published, or its name on the hub.
+        checkpoint: the folder of the checkpoint as published, or its name on the Hub.
     """
 
     server: str | Path | None = None

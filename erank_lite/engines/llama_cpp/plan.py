@@ -32,7 +32,7 @@ from erank_lite.machine.plan import (
     Plan,
 )
 from erank_lite.machine.shapes import ModelShape
-from erank_lite.util.units import gib
+from erank_lite.util.units import counted, gib
 
 REBUILD = (
     'reinstall it with CMAKE_ARGS="-DGGML_CUDA=on" (NVIDIA), "-DGGML_METAL=on" (Apple) or '
@@ -103,8 +103,8 @@ def plan(shape: ModelShape | None, machine: Hardware, options: LlamaCppOptions) 
     total = memory + (gpu_memory if shared else 0)
     fits = total <= machine.memory_free and gpu_memory <= gpu_free
     reasons.append(
-        f"{documents} documents of {cells:,} tokens together: {gib(document)} each for keys and "
-        f"values ({options.kv_type})"
+        f"{counted(documents, 'document')} of {cells:,} tokens together: {gib(document)} each for "
+        f"keys and values ({options.kv_type})"
     )
     if not fits:
         reasons.append(

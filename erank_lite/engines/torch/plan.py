@@ -6,7 +6,7 @@ from erank_lite.engines.torch.options import TorchOptions
 from erank_lite.machine.hardware import Gpu, Hardware, usable_by_torch
 from erank_lite.machine.plan import CACHE_SHARE, MAX_SEQUENCES_CPU, MAX_SEQUENCES_GPU, Plan
 from erank_lite.machine.shapes import USUAL_PROMPT, ModelShape
-from erank_lite.util.units import gib
+from erank_lite.util.units import counted, gib
 
 USUAL_COMPLETION = 512  # tokens; memory grows as they are written
 _MICRO_BATCH = 2048
@@ -37,7 +37,9 @@ def plan(shape: ModelShape | None, machine: Hardware, options: TorchOptions, eng
     cache = options.memory or max(1, int((free - wide * shape.size) * CACHE_SHARE))
     documents = max(1, min(sequences, cache // document))
     taken = wide * shape.size + documents * document
-    reasons = [f"{documents} documents of some {cells:,} tokens together: {gib(document)} each"]
+    reasons = [
+        f"{counted(documents, 'document')} of some {cells:,} tokens together: {gib(document)} each"
+    ]
     if taken > free:
         reasons = [f"it does not fit: it takes {gib(taken)}, {gib(free)} is free"]
     return Plan(

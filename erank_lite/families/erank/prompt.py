@@ -102,7 +102,7 @@ def instruction_text(instruction: str | None) -> str:
     # A single word is hardly a definition of relevance: close to a name, it is a slip of the pen.
     if " " not in key:
         known = {part: name for name in INSTRUCTIONS for part in (name, name.split("/")[-1])}
-        close = {known[m]: 0 for m in difflib.get_close_matches(key, known, 3, cutoff=0.7)}
+        close = {known[m]: 0 for m in difflib.get_close_matches(key, known, 3)}
         if close or key.startswith("bright/"):
             raise InputError(
                 f"there is no instruction named {text!r}",
