@@ -31,8 +31,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 
 TORCH = "torch==2.13.0"  # the smallest install; any newer works
-# By file: what a module's tests share is made once. Only for the default tests: torch takes all
-# cores itself, and two processes that do so wait for each other.
+# By file: what a module's tests share is made once. Each process has cores of its own, see
+# tests/conftest.py.
 PARALLEL = "-n 2 --dist loadfile"
 
 # What a part depends on, as git's patterns; of pyproject.toml, the extra of the part's name.
@@ -368,7 +368,7 @@ def prove(
         run(
             "parity",
             f"pip install -q --no-index --find-links {wheels} {TORCH} {packages('reference')}",
-            f"python -m pytest -q {marked}",
+            f"python -m pytest -q {PARALLEL} {marked}",
             environment=environment,
         )
     parts = {

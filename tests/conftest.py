@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,17 @@ from support.checkpoints import save_checkpoint
 from support.gguf_files import write_gguf
 from support.tokenizers import ADDED, QWEN_SMALL, real_qwen3
 from tokenizers import pre_tokenizers
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each process of pytest-xdist cores of its own: threads that share one wait in turn."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if not worker or not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    share = len(cores) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    if share:
+        os.sched_setaffinity(0, cores[int(worker) * share :][:share])
 
 
 @pytest.fixture(

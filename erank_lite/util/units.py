@@ -39,7 +39,7 @@ def counted(number: int, noun: str) -> str:
     """Return a number of things in words.
 
     Example:
-        >>> counted(1, "document"), counted(1200, "document", counted(0, "query")
+        >>> counted(1, "document"), counted(1200, "document"), counted(0, "query")
         ('1 document', '1,200 documents', '0 queries')
     """
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"

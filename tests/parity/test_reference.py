@@ -20,11 +20,9 @@ from erank_lite.types import Prompt
 
 pytestmark = pytest.mark.reference
 
-TOKENS = 64
+TOKENS = 24
 TOPICS = (  # noqa: SIM905
-    "rivers, bread, chess, volcanoes, violins, tides, bees, glaciers, trains, mirrors, salt, ink, "
-    "comets, looms, maps, orchids, kites, clocks, deserts, whales, paper, storms, honey, bridges, "
-    "lenses, silk, caves, ropes, owls, ferries, anvils, tea"
+    "rivers, bread, chess, volcanoes, violins, tides, bees, glaciers, trains, mirrors, salt, ink"
 ).split(", ")
 
 
@@ -89,7 +87,7 @@ def test_greedy_tokens_and_log_probabilities(
     with load(file, "llama.cpp", {"sequences": sequences, "kv_type": "f32"}) as engine:
         requests = [counting_request(i, p, TOKENS) for i, p in enumerate(prompts)]
         guides = {c.key: c.guide for c in engine.run(requests)}
-    assert len(guides) == len(TOPICS) == 32
+    assert len(guides) == len(TOPICS) == 12
     near_ties = []
     for key, guide in guides.items():
         ids = prompts[key].ids
