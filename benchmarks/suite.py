@@ -15,7 +15,7 @@ from erank_lite.benchmarks.record import RECORDS
 from erank_lite.benchmarks.report import read_records, write_report
 from erank_lite.benchmarks.runner import Job, Settings
 from erank_lite.benchmarks.spec import ModelSpec
-from erank_lite.errors import InputError, ModelError
+from erank_lite.errors import InputError, ModelError, missing_extra
 from erank_lite.load import engine_for_calibration
 from erank_lite.models.prepare import checkpoint_folder
 from erank_lite.models.ref import ModelRef
@@ -78,6 +78,7 @@ class Suite:
             )
         if not self.types and not self.others:
             raise InputError("there is nothing to compare", "name types, or another model")
+        _check_installed()
         reference = self.reference()
         reporter.message(f"the reference is {reference.label}")
         reference.resolve(reporter)
@@ -153,3 +154,10 @@ class Suite:
                 write_json(records / file_name(found), found)
         except ModelError as error:
             reporter.message(f"speed was not measured: {error}")
+
+
+def _check_installed() -> None:
+    """Refuse at once what would be missing after minutes of work."""
+    for package in ("bm25s", "Stemmer", "ir_measures", "matplotlib", "textalloc"):
+        if importlib.util.find_spec(package) is None:
+            raise missing_extra("the benchmark", package, "eval")

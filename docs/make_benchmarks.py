@@ -24,6 +24,7 @@ RESULTS = DOCS.parent / "benchmarks" / "results"
 PAGE = DOCS / "benchmarks.md"
 _REGION = re.compile(r"(<!-- begin: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 _SOURCE = re.compile(r"\n\n```console\n.+?\n```\n\n[^\n]+\Z", re.DOTALL)
+_HEADING = re.compile(r"^#+ ", re.MULTILINE)
 _CAPTION = re.compile(r"^\*\*(.+?)\*\*$", re.MULTILINE)
 
 
@@ -34,7 +35,8 @@ def report_tables() -> list[str]:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         text = (Path(folder) / "tables.md").read_text()
     starts = [match.start() for match in _CAPTION.finditer(text)]
-    return [text[a:b].strip() for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
+    parts = [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
+    return [_HEADING.split(part)[0].strip() for part in parts]  # the page has headings of its own
 
 
 def conversion_table() -> str:

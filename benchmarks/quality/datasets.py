@@ -22,6 +22,7 @@ from erank_lite.benchmarks.quality.collection import Collection, Texts
 from erank_lite.benchmarks.quality.files import Row, grades, ids_of, part, rows
 from erank_lite.errors import InputError, missing_extra
 from erank_lite.families.erank.prompt import INSTRUCTIONS
+from erank_lite.util.units import counted
 
 # Their queries are documents of the collection, and found first by every first stage.
 _QUERIES_AMONG_DOCUMENTS = ("arguana", "quora")
@@ -240,7 +241,7 @@ def _collection(
     missing = [q for q in judged if q not in queries]
     if missing and benchmark != "followir":
         raise InputError(
-            f"`{where}`: {len(missing)} judged queries are not among the queries, "
+            f"`{where}`: judgements of {counted(len(missing), 'query')} that are not there, "
             f"{missing[0]!r} the first of them"
         )
     if any(part_ in _QUERIES_AMONG_DOCUMENTS for part_ in name.lower().split("/")):

@@ -112,3 +112,14 @@ def short_names(files: Mapping[str, Variant], model: str | None = None) -> dict[
     }
     shared = Counter(short.values())
     return {label: name if shared[name] == 1 else one_line(label) for label, name in short.items()}
+
+
+def sentence(note: str) -> str:
+    """Return a note with a full stop, and a capital where it does not begin with our name.
+
+    Example:
+        >>> sentence("erank-lite is faster"), sentence("measured.")
+        ('erank-lite is faster.', 'Measured.')
+    """
+    note = note.rstrip(".") + "."
+    return note if note.startswith("erank-") else note[:1].upper() + note[1:]

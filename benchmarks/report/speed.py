@@ -68,7 +68,7 @@ def _speed_table(record: Speed) -> Table:
     if rates.gigabytes_per_second is not None:
         can.append(f"reads {rates.gigabytes_per_second:,.0f} GB/s of memory")
     notes = [f"The machine {fmt.listed(can)}, measured."] if can else []
-    notes += [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in record.notes]
+    notes += [fmt.sentence(note) for note in record.notes]
     caption = f"Speed of {record.model}: {_workload(record)}"
     return Table.from_rows(caption, rows, [record], " ".join(notes), ("what",))
 

@@ -64,7 +64,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; the entry point of `erank-lite`. See `output.EXIT_CODES`."""
+    """Run the command line. See `output.EXIT_CODES`."""
     logging.addLevelName(logging.WARNING, "warning")
     logging.addLevelName(logging.ERROR, "error")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)

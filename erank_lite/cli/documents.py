@@ -113,7 +113,8 @@ def _json(name: str, text: str) -> Iterator[Record]:
         raise InputError(f"{name}: not valid JSON ({error})") from None
     if not isinstance(value, list):
         raise InputError(
-            f"{name}: a .json file must hold a list", "name a file of one document a line .jsonl"
+            f"{name}: a .json file must hold a list",
+            "end the name in .jsonl if each line is a document",
         )
     for number, item in enumerate(value):
         yield _checked(item, f"{name}, item {number}")
@@ -129,7 +130,7 @@ def _table(name: str, text: str, separator: str) -> Iterator[Record]:
     if not {"content", "text"} & set(columns):
         raise InputError(
             f"{name}: no column is named content or text",
-            f"name one of its columns so: {', '.join(columns) or 'it has none'}",
+            f"its columns are {', '.join(columns)}; rename one" if columns else "it is empty",
         )
     try:
         for row in rows:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from erank_lite.cli.output import EXIT_CODES, say
+from erank_lite.util.units import counted
 
 app = typer.Typer(add_completion=False)
 
@@ -30,4 +31,4 @@ def report(
     records = read_records(results)
     page = write_report(records, out)
     plots = len(list(out.glob("*.png")))
-    say(f"{page}  {len(records)} records, {plots} plots, tables in tables.md")
+    say(f"{page}  {counted(len(records), 'record')}, {counted(plots, 'plot')}, tables in tables.md")

@@ -37,6 +37,7 @@ class EngineSpec:
         planner: `module:function` that makes its plan; light to load.
         reads: the formats that it runs (`erank_lite.machine.shapes.Format`).
         extra: what is to be installed beside the base, or None.
+        packages: what that brings, of which the engine needs all.
     """
 
     name: str
@@ -45,6 +46,7 @@ class EngineSpec:
     planner: str
     reads: tuple[str, ...]
     extra: str | None = None
+    packages: tuple[str, ...] = ()
 
     def load_engine(self) -> type[Engine]:
         """Return the engine's class.
@@ -79,10 +81,10 @@ ENGINES = {
                    ("gguf", "bundled", "checkpoint")),
         EngineSpec("gptq", "torch.gptq:GPTQEngine",
                    "torch.options:TorchOptions", "torch.plan:plan_gptq",
-                   ("gptq",), "gptq"),
+                   ("gptq",), "gptq", ("torch", "gptqmodel")),
         EngineSpec("transformers", "torch.transformers:TransformersEngine",
                    "torch.options:TransformersOptions", "torch.plan:plan_transformers",
-                   ("checkpoint", "bundled"), "reference"),
+                   ("checkpoint", "bundled"), "reference", ("torch", "transformers", "accelerate")),
         EngineSpec("remote", "remote.engine:RemoteEngine",
                    "remote.options:RemoteOptions", "remote.plan:plan",
                    ("server",)),

@@ -18,10 +18,10 @@ An engine asked for by name is taken, or fails with the reason.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
-from erank_lite.engines import engine_spec
+from erank_lite.engines import ENGINES, engine_spec
 from erank_lite.engines.llama_cpp import plan as llama_cpp
 from erank_lite.engines.llama_cpp.options import LlamaCppOptions
 from erank_lite.errors import InputError
@@ -31,7 +31,6 @@ from erank_lite.machine.shapes import ModelInfo
 
 GPU_TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M")
 CPU_TYPE = "Q4_K_M"
-_TRANSFORMERS = {"torch", "transformers", "accelerate"}
 _GPU_DOCUMENTS = 8
 _USABLE = 0.95  # of a GPU's memory; the rest is the system's
 _FORMATS = {
@@ -129,8 +128,9 @@ def _checkpoint(info: ModelInfo, machine: Hardware, options: Mapping[str, Any]) 
     name = torch.gpus[0].name
     by_torch = _planned("transformers", info, machine, None, {})
     against = None
-    if _TRANSFORMERS - machine.extras.keys():
-        against = "pip install 'erank-lite[reference]' would open it"
+    missing = _missing("transformers", machine)
+    if missing is not None:
+        against = missing
     elif not by_torch.fits:
         against = by_torch.reasons[-1]
     if against is not None:
@@ -172,10 +172,33 @@ def _planned(
 ) -> Plan:
     """Return the engine's own plan, with the reasons that led to the engine before its own."""
     spec = engine_spec(engine)
+    for name in options.keys() - _names(engine):
+        others = [other for other in ENGINES if name in _names(other)]
+        if others:
+            raise InputError(
+                f"{name} is an option of {' and '.join(others)}, not of {engine}",
+                f"the options of {engine} are {', '.join(_names(engine))}",
+            )
     checked = spec.load_options().from_values(options, f"the {engine} engine")
     shape = None if info.shape is None else info.shape(quant_type or "BF16")
     found = spec.load_planner()(shape, machine, checked)
     reasons = (*reasons, *found.reasons)
     if not found.complete:
-        reasons += ("how much memory it takes is not known before it is downloaded",)
+        reasons += ("nothing is known here of it, or whether it exists, before it is downloaded",)
+    missing = _missing(engine, machine)
+    if missing is not None:
+        reasons += (missing,)
     return replace(found, type=quant_type, reasons=reasons, alternatives=alternatives)
+
+
+def _missing(engine: str, machine: Hardware) -> str | None:
+    """Return what has to be installed for an engine, or None where all is there."""
+    spec = engine_spec(engine)
+    lacking = [name for name in spec.packages if name not in machine.extras]
+    if not lacking:
+        return None
+    return f"not installed: {', '.join(lacking)}; pip install 'erank-lite[{spec.extra}]'"
+
+
+def _names(engine: str) -> list[str]:
+    return [field.name for field in fields(engine_spec(engine).load_options())]

@@ -167,6 +167,8 @@ def _meant(name: str, after_colon: str | None) -> str:
         return f"a server is named http://{name}:{after_colon}"
     known = {model.lower(): f"{PUBLISHER}/{model}" for model in PUBLISHED}
     known[BUNDLED_MODEL] = BUNDLED_MODEL
+    if "," in name and "=" in f"{name}{suffix}":
+        return "options of the engine are given by -o NAME=VALUE"
     plain = name.lower().replace("_", "-")
     close = difflib.get_close_matches(plain, known, 1, cutoff=0.75)
     if close:

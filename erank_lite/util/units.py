@@ -4,13 +4,13 @@ from __future__ import annotations
 
 
 def gib(size: float) -> str:
-    """Return a number of bytes of memory.
+    """Return a number of bytes of memory, in MiB below a tenth of a GiB.
 
     Example:
-        >>> gib(3 * 2**30)
-        '3.0 GiB'
+        >>> gib(3 * 2**30), gib(5_000_000)
+        ('3.0 GiB', '5 MiB')
     """
-    return f"{size / 2**30:.1f} GiB"
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.0f} MiB"
 
 
 def file_size(size: float) -> str:

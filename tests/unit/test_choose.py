@@ -67,6 +67,8 @@ def test_what_was_passed_over_is_told_with_the_reason() -> None:
     assert "does not fit" in small.alternatives[0] and "Transformers" in small.alternatives[0]
     bare = replace(machine(64, 24, build=CPU, torch="cuda"), extras={"torch": "2.13.0"})
     assert "erank-lite[reference]" in plan(published(B4), bare).alternatives[0]
+    asked = plan(published(B4), bare, "transformers").reasons[-1]
+    assert asked == "not installed: transformers, accelerate; pip install 'erank-lite[reference]'"
     large = plan(published(B4), machine(64, 24, build=CPU, torch="cuda"))
     assert "built without" in large.alternatives[0]
 
@@ -151,7 +153,7 @@ def test_a_missing_extra_names_the_line_to_type(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_option_of_another_engine_is_one_line(tiny_gguf: Path) -> None:
-    with pytest.raises(InputError, match=r"llama.cpp engine has no option dtype") as raised:
+    with pytest.raises(InputError, match=r"an option of transformers, not of llama.cpp") as raised:
         Reranker(tiny_gguf, dtype="float32")
     assert "kv_type" in str(raised.value.hint)
     with pytest.raises(InputError, match="did you mean gptq"):
