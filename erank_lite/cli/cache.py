@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from erank_lite.cli.output import printable, say
+from erank_lite.util.json_lines import json_line
 from erank_lite.util.units import file_size
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -23,7 +23,7 @@ def show(
     entries = list_cache()
     if as_json:
         for entry in entries:
-            typer.echo(json.dumps({**vars(entry), "path": str(entry.path)}, ensure_ascii=False))
+            typer.echo(json_line({**vars(entry), "path": str(entry.path)}))
         return
     name_width = max((len(entry.name) for entry in entries), default=0)
     what_width = max((len(entry.what) for entry in entries), default=0)

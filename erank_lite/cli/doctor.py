@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +15,7 @@ from rich.table import Table
 from erank_lite.cli.options import AsJson
 from erank_lite.cli.output import Terminal, print_table, printable
 from erank_lite.util import worker
+from erank_lite.util.json_lines import json_line
 from erank_lite.util.units import gib
 
 if TYPE_CHECKING:
@@ -69,11 +69,7 @@ def doctor(
             "plans": {name: dataclasses.asdict(found) for name, found in plans.items()},
             "advice": advice,
         }
-        typer.echo(
-            json.dumps(
-                facts | ({"loaded": loaded} if deep else {}), ensure_ascii=False, default=str
-            )
-        )
+        typer.echo(json_line(facts | ({"loaded": loaded} if deep else {}), str))
         return
     Terminal(highlight=False).print(_facts(machine, loaded))
     print_table(_PLAN, [_cells(*item) for item in plans.items()], left=4)

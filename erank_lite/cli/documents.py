@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import importlib
 import io
 import json
 import math
@@ -15,6 +17,7 @@ from erank_lite.errors import InputError
 
 Record = dict[str, Any]
 _TEXT_FILES = (".txt", ".md", ".rst", ".text")
+_TEXT_KEYS = {"content", "text"}
 
 
 def read_documents(sources: Sequence[str]) -> list[Record]:
@@ -29,34 +32,28 @@ def read_documents(sources: Sequence[str]) -> list[Record]:
 
 def content_of(record: Record) -> str:
     """Return the document's text: `content`, or else `text`."""
-    text: str = record["content"] if "content" in record else record["text"]
-    return text
+    content = record.get("content")
+    return content if isinstance(content, str) else str(record["text"])
 
 
 def _read(source: str) -> Iterator[Record]:
     if source == "-":
         if sys.stdin is None:
             raise InputError("standard input is closed")
-        yield from _by_look("standard input", _decode(sys.stdin.buffer.read(), "standard input"))
-        return
-    path = Path(source)
-    try:
-        folder = path.is_dir()
-    except OSError as error:
-        raise InputError(f"`{source[:200]}` cannot be read: {error.strerror}") from None
-    if folder:
-        yield from _folder(path)
-        return
-    text = _decode(_bytes(path), source)
-    suffix = path.suffix.lower()
-    if suffix in (".jsonl", ".ndjson"):
-        yield from _json_lines(source, text)
-    elif suffix == ".json":
-        yield from _json(source, text)
-    elif suffix in (".csv", ".tsv"):
-        yield from _table(source, text, "\t" if suffix == ".tsv" else ",")
+        name, suffix, data = "standard input", "", sys.stdin.buffer.read()
     else:
-        yield from _lines(source, text)
+        path = Path(source).expanduser()
+        try:
+            folder = path.is_dir()
+        except OSError as error:
+            raise InputError(f"`{source[:200]}` cannot be read: {error.strerror}") from None
+        if folder:
+            yield from _folder(path)
+            return
+        plain = path.with_suffix("") if path.suffix.lower() in (".gz", ".zst") else path
+        name, suffix, data = source, plain.suffix.lower(), _bytes(path)
+    text = _decode(_unpacked(data, name), name)
+    yield from _READERS.get(suffix, _by_look)(name, text)
 
 
 def _bytes(path: Path) -> bytes:
@@ -66,6 +63,23 @@ def _bytes(path: Path) -> bytes:
         raise InputError(f"there is no file or folder `{path}`") from None
     except OSError as error:
         raise InputError(f"`{path}` cannot be read: {error.strerror}") from None
+
+
+def _unpacked(data: bytes, name: str) -> bytes:
+    """Return what gzip or Zstandard packed, known by its first bytes; other data as it is."""
+    try:
+        if data[:2] == b"\x1f\x8b":
+            return gzip.decompress(data)
+        if data[:4] == b"\x28\xb5\x2f\xfd":
+            zstd: Any = importlib.import_module("compression.zstd")
+            return bytes(zstd.decompress(data))
+    except ModuleNotFoundError:
+        raise InputError(
+            f"{name} is packed with Zstandard, which Python reads from 3.14 on", "unpack it by zstd"
+        ) from None
+    except Exception as error:  # of each format its own
+        raise InputError(f"{name} cannot be unpacked: {error}") from None
+    return data
 
 
 def _decode(data: bytes, name: str) -> str:
@@ -83,12 +97,27 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _by_look(name: str, text: str) -> Iterator[Record]:
-    return _json_lines(name, text) if text.lstrip()[:1] == "{" else _lines(name, text)
+    """Read what no suffix tells: JSON by its first character, a table by its header."""
+    if text.lstrip()[:1] == "{":
+        return _json_lines(name, text)
+    if text.lstrip()[:1] == "[":
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            return _lines(name, text)  # prose may begin with a bracket
+        return _json(name, text)
+    header = text.lstrip("\n").partition("\n")[0].rstrip("\r")
+    for separator, reader in (("\t", _tsv), (",", _csv)):
+        columns = header.split(separator)
+        if len(columns) > 1 and _TEXT_KEYS & {column.strip('"') for column in columns}:
+            return reader(name, text)
+    return _lines(name, text)
 
 
 def _lines(name: str, text: str) -> Iterator[Record]:
-    # Only line feeds end a line: str.splitlines would also cut at form feeds and U+2028.
-    for line in text.split("\n"):
+    # Only line feeds end a line, or where there are none carriage returns: str.splitlines would
+    # also cut at form feeds and U+2028.
+    for line in text.split("\n" if "\n" in text else "\r"):
         if line.strip():
             yield {"content": line.rstrip("\r")}
 
@@ -99,7 +128,7 @@ def _json_lines(name: str, text: str) -> Iterator[Record]:
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
-                reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+                reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
                 raise InputError(f"{name}, line {number}: not valid JSON ({reason})") from None
             yield _checked(value, f"{name}, line {number}")
 
@@ -108,42 +137,68 @@ def _json(name: str, text: str) -> Iterator[Record]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
+        if error.msg == "Extra data":  # a document a line, whatever the name says
+            yield from _json_lines(name, text)
+            return
         raise InputError(f"{name}, line {error.lineno}: not valid JSON ({error.msg})") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{name}: not valid JSON ({error})") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{name}: not valid JSON (nested too deep)") from None
     if not isinstance(value, list):
         raise InputError(
-            f"{name}: a .json file must hold a list",
-            "end the name in .jsonl if each line is a document",
+            f"{name}: it must hold a list of documents, or one document a line",
+            "put the document in brackets",
         )
     for number, item in enumerate(value):
         yield _checked(item, f"{name}, item {number}")
 
 
-def _table(name: str, text: str, separator: str) -> Iterator[Record]:
+def _csv(name: str, text: str) -> Iterator[Record]:
     csv.field_size_limit(2**31 - 1)
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        columns = rows.fieldnames or []
+        yield from _table(name, ((rows.line_num, row) for row in rows))
     except csv.Error as error:
-        raise InputError(f"{name}, line 1: {error}") from None
-    if not {"content", "text"} & set(columns):
+        raise InputError(f"{name}, line {rows.line_num}: {error}") from None
+
+
+def _tsv(name: str, text: str) -> Iterator[Record]:
+    """Read a table whose tabs and line ends always separate: TSV has no quotation marks."""
+    lines = (line.rstrip("\r") for line in text.split("\n"))
+    rows = ((number, line.split("\t") if line else []) for number, line in enumerate(lines, 1))
+    yield from _table(name, rows)
+
+
+def _table(name: str, rows: Iterator[tuple[int, list[str]]]) -> Iterator[Record]:
+    columns = next((row for _, row in rows if row), [])
+    if not columns:
+        raise InputError(f"{name} is empty")
+    if not _TEXT_KEYS & set(columns):
         raise InputError(
             f"{name}: no column is named content or text",
-            f"its columns are {', '.join(columns)}; rename one" if columns else "it is empty",
+            f"its columns are {', '.join(columns)}; rename one",
         )
-    try:
-        for row in rows:
-            where = f"{name}, line {rows.line_num}"
-            if None in row or None in row.values():
-                raise InputError(f"{where}: it has more or fewer fields than the header")
-            record: Record = dict(row)
-            score = record.get("first_stage_score")
-            if score is not None:
-                record["first_stage_score"] = _number(score, where) if score.strip() else None
-            yield _checked(record, where)
-    except csv.Error as error:
-        raise InputError(f"{name}, line {rows.reader.line_num}: {error}") from None
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        raise InputError(f"{name}: two columns are named {twice}", "rename one")
+    for number, row in rows:
+        if not row:
+            continue
+        where = f"{name}, line {number}"
+        if len(row) != len(columns):
+            raise InputError(
+                f"{where}: it has {len(row)} fields, and the header has {len(columns)}"
+            )
+        record: Record = dict(zip(columns, row, strict=True))
+        score = record.get("first_stage_score")
+        if score is not None:
+            record["first_stage_score"] = _number(score, where) if score.strip() else None
+        yield _checked(record, where)
+
+
+_READERS = {
+    ".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json, ".csv": _csv, ".tsv": _tsv,
+    **dict.fromkeys(_TEXT_FILES, _lines),
+}  # fmt: skip
 
 
 def _folder(path: Path) -> Iterator[Record]:
@@ -167,9 +222,11 @@ def _number(text: str, where: str) -> float:
 
 
 def _checked(value: Any, where: str) -> Record:
+    if isinstance(value, str):
+        return {"content": value}
     if not isinstance(value, dict):
-        raise InputError(f"{where}: a document must be an object with a content or text")
-    key = next((k for k in ("content", "text") if k in value), None)
+        raise InputError(f"{where}: a document must be a text, or an object with a content or text")
+    key = next((k for k in ("content", "text") if value.get(k) is not None), None)
     if key is None:
         raise InputError(f"{where}: the document has neither content nor text")
     if not isinstance(value[key], str):

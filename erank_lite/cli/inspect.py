@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from erank_lite.cli.options import AsJson
 from erank_lite.cli.output import printable
+from erank_lite.util.json_lines import json_line
 
 if TYPE_CHECKING:
     from erank_lite.models.gguf import GGUFFile
@@ -34,7 +34,7 @@ def inspect(
 
     facts = describe(GGUFFile.read(file))
     if as_json:
-        typer.echo(json.dumps(facts, ensure_ascii=False))
+        typer.echo(json_line(facts))
         return
     width = max(map(len, facts))
     for name, value in facts.items():

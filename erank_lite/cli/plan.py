@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Annotated
 
 import typer
 
 from erank_lite.cli import options
 from erank_lite.cli.output import printable
+from erank_lite.util.json_lines import json_line
 from erank_lite.util.units import gib
 
 app = typer.Typer(add_completion=False)
@@ -41,7 +41,7 @@ def plan(
     found = plan_model(inspect(ref), probe(), engine, options.engine_options(option))
     if as_json:
         facts = {"model": model} | dataclasses.asdict(found)
-        typer.echo(json.dumps(facts, ensure_ascii=False, default=str))
+        typer.echo(json_line(facts, str))
         return
     typer.echo(f"{printable(model)}{f' as {found.type}' if found.type else ''}: {found.engine}")
     for reason in found.reasons:

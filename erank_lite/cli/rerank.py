@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import signal
 import sys
 import time
@@ -21,6 +19,7 @@ from erank_lite.cli import options
 from erank_lite.cli.documents import Record, content_of, read_documents
 from erank_lite.cli.output import EXIT_CODES, Terminal, printable, say
 from erank_lite.errors import InputError, ModelError
+from erank_lite.util.json_lines import json_line
 from erank_lite.util.units import counted
 
 app = typer.Typer(add_completion=False)
@@ -171,7 +170,7 @@ def rerank(
     ):
         reranker = Reranker(loaded, thinking=thinking)
         reporter.tokens = lambda: loaded.tokens_generated
-        documents = [r if "content" in r else r | {"content": content_of(r)} for r in records]
+        documents = [r | {"content": content_of(r)} for r in records]
         start = time.monotonic()
         try:
             reporter.progress("documents", 0, len(documents), "documents")
@@ -237,25 +236,9 @@ def _print_lines(
         names += ["hybrid_score"] * hybrid + ["reasoning"] * reasoning
         names += ["forced", "truncated", "failure", "engine"]
         names += ["completion"] * (result["failure"] is not None)
-        line = _json(records[result["index"]] | {name: result[name] for name in names})
+        line = json_line(records[result["index"]] | {name: result[name] for name in names})
         # A lone surrogate has no UTF-8; as an escape, which is what this makes, JSON has it.
         sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace") + b"\n")
-
-
-def _json(value: Any) -> str:
-    """Return one line of JSON; NaN and infinities, which Python reads but JSON lacks, are null."""
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        return json.dumps(_finite(value), ensure_ascii=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, list) else value
 
 
 def _print_table(results: Sequence[dict[str, Any]], hybrid: bool, reasoning: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -61,7 +62,6 @@ def test_json_lines_of_other_systems(tmp_path: Path, data: bytes):
         ("[" * 100_000, "not valid JSON"),
         ('{"content": "a", "n": 1' + "0" * 5000 + "}", "not valid JSON"),
         ("[]", "object"),
-        ('"text"', "object"),
         ("null", "object"),
         ("3", "object"),
         ("{}", "neither content nor text"),
@@ -113,7 +113,7 @@ def test_a_json_list(tmp_path: Path):
         ('[{"text": "a"},\n {"text"]', "line 2: not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ('{"text": "a"}', "must hold a list"),
-        ('[{"text": "a"}, 3]', "item 1: a document must be an object"),
+        ('[{"text": "a"}, 3]', "item 1: a document must be a text, or an object"),
     ],
 )
 def test_a_json_file_that_is_no_list_of_documents(tmp_path: Path, data: str, says: str):
@@ -142,7 +142,9 @@ def test_a_csv_field_may_be_large(tmp_path: Path):
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ("", "no column is named content or text"),
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("content,id,id\na,1,2\n", "two columns are named id"),
         ("id,body\n1,a\n", "no column is named content or text"),
         ("content,id\na,1\nb\n", "line 3: .*fields"),
         ("content,id\na,1,extra\n", "line 2: .*fields"),
@@ -222,13 +224,87 @@ def test_sources_are_joined_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (b"one\ntwo\n", [{"content": "one"}, {"content": "two"}]),
         (b'\n {"text": "a", "id": 1}\n', [{"text": "a", "id": 1}]),
         (b'\xef\xbb\xbf{"content": "a"}', [{"content": "a"}]),
+        (
+            b'[{"id": 1, "content": "a"},\n {"text": "b"}]\n',
+            [{"id": 1, "content": "a"}, {"text": "b"}],
+        ),
+        (b'[\n "a",\n "b"\n]', [{"content": "a"}, {"content": "b"}]),
+        (b"[1] a footnote\nprose\n", [{"content": "[1] a footnote"}, {"content": "prose"}]),
+        (b'id,content\n1,"a, b"\n', [{"id": "1", "content": "a, b"}]),
+        (b'id\ttext\n1\t"a\n', [{"id": "1", "text": '"a'}]),
+        (b"content\na\n", [{"content": "content"}, {"content": "a"}]),
+        (b"bread, cheese\nwine, oil\n", [{"content": "bread, cheese"}, {"content": "wine, oil"}]),
     ],
 )
-def test_standard_input_holds_json_lines_or_lines(
+def test_standard_input_is_read_by_its_look(
     monkeypatch: pytest.MonkeyPatch, data: bytes, expected: list[dict[str, Any]]
 ):
     stdin(monkeypatch, data)
     assert read_documents(["-"]) == expected
+
+
+@pytest.mark.parametrize("name", ["d.jsonl.bak", "fd"])
+def test_a_file_of_another_name_is_read_by_its_look(tmp_path: Path, name: str):
+    assert read(tmp_path, name, '{"content": "a"}\n') == [{"content": "a"}]
+
+
+def test_a_json_file_may_hold_lines(tmp_path: Path):
+    assert read(tmp_path, "d.json", '{"text": "a"}\n{"text": "b"}\n') == [
+        {"text": "a"},
+        {"text": "b"},
+    ]
+
+
+def test_texts_alone_are_documents(tmp_path: Path):
+    assert read(tmp_path, "d.json", '["bread", "oil"]') == [
+        {"content": "bread"},
+        {"content": "oil"},
+    ]
+    assert read(tmp_path, "d.jsonl", '"bread"\n') == [{"content": "bread"}]
+
+
+def test_a_content_that_is_null_gives_way_to_the_text(tmp_path: Path):
+    (found,) = read(tmp_path, "d.jsonl", '{"content": null, "text": "a"}')
+    assert content_of(found) == "a" and found["content"] is None
+
+
+def test_tabs_separate_whatever_is_quoted(tmp_path: Path):
+    data = (
+        'id\ttext\r\n1\t"Bread is best kept in a box\n2\tthe bakery opens at six\n\n3\tsaid "so"\n'
+    )
+    assert [r["text"] for r in read(tmp_path, "d.tsv", data)] == [
+        '"Bread is best kept in a box', "the bakery opens at six", 'said "so"',
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="line 3: it has 3 fields, and the header has 2"):
+        read(tmp_path, "d.tsv", "id\ttext\n1\ta\n2\tb\tc\n")
+
+
+def test_lines_may_end_as_they_did_on_old_macs(tmp_path: Path):
+    assert read(tmp_path, "d.txt", "a\rb\r") == [{"content": "a"}, {"content": "b"}]
+
+
+@pytest.mark.parametrize("name", ["d.jsonl.gz", "D.JSONL.GZ", "d.jsonl"])
+def test_packed_files_are_unpacked(tmp_path: Path, name: str):
+    assert read(tmp_path, name, gzip.compress(b'{"text": "a"}\n')) == [{"text": "a"}]
+
+
+def test_a_packed_file_that_is_damaged(tmp_path: Path):
+    whole = gzip.compress(b'{"text": "a"}\n' * 99)
+    for data in (whole[:-9], whole[:12] + b"x" + whole[13:]):
+        with pytest.raises(InputError, match="cannot be unpacked"):
+            read(tmp_path, "d.jsonl.gz", data)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="this Python reads Zstandard")
+def test_zstandard_is_named_where_python_lacks_it(tmp_path: Path):
+    with pytest.raises(InputError, match=r"Zstandard, which Python reads from 3\.14 on"):
+        read(tmp_path, "d.jsonl.zst", b"\x28\xb5\x2f\xfd....")
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "d.txt").write_text("a\n")
+    assert read_documents(["~/d.txt"]) == [{"content": "a"}]
 
 
 def test_a_broken_line_of_standard_input(monkeypatch: pytest.MonkeyPatch):
