@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from erank_lite.errors import InputError
@@ -37,8 +38,9 @@ def hybrid_scores(results: Sequence[Mapping[str, Any]], alpha: float) -> list[di
     Raises:
         InputError: alpha is outside 0…1, or a ranked document has no finite first_stage_score.
     """
-    if not isinstance(alpha, numbers.Real) or not 0 <= alpha <= 1:
+    if not isinstance(alpha, numbers.Real | Decimal) or not 0 <= alpha <= 1:
         raise InputError(f"alpha must be a number between 0 and 1, not {alpha!r}")
+    alpha = float(alpha)  # of numpy too: what is made of it must be plain numbers
     ranked = [dict(r) for r in results if r.get("rank_score") is not None]
     failed = [dict(r) | {"hybrid_score": None} for r in results if r.get("rank_score") is None]
     first = _z([_first_stage(r, place) for place, r in enumerate(ranked, 1)])
@@ -52,7 +54,7 @@ def hybrid_scores(results: Sequence[Mapping[str, Any]], alpha: float) -> list[di
 def _first_stage(result: Mapping[str, Any], place: int) -> float:
     value = result.get("first_stage_score")
     try:
-        if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        if isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool):
             number = float(value)
             if math.isfinite(number):
                 return number

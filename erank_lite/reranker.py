@@ -6,12 +6,14 @@ import hashlib
 import numbers
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypedDict
+from typing import Any, NoReturn, TypedDict
 
+from erank_lite.documents import Doc, as_documents
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError
 from erank_lite.families.erank.prompt import PromptBuilder, QueryPromptBuilder
@@ -20,8 +22,6 @@ from erank_lite.families.erank.vocabulary import ScoreVocabulary
 from erank_lite.load import load
 from erank_lite.types import Completion, Request, Score
 from erank_lite.util.reporter import SILENT, Reporter
-
-Doc = Mapping[str, Any] | str
 
 
 class Result(TypedDict, total=False):
@@ -68,7 +68,9 @@ class Result(TypedDict, total=False):
 class Reranker:
     """Ranks documents for queries with one model.
 
-    Use it as a context manager, or call `close`. It is not to be used from two threads at once.
+    It may be called from any number of threads and tasks at once: the calls share the model, and
+    take turns. It belongs to the process that loaded it. Use it as a context manager, call `close`,
+    or drop it: the model's memory is freed then.
 
     Example:
         >>> docs = [
@@ -151,7 +153,8 @@ class Reranker:
         Args:
             query: the query's text.
             docs: texts, or dicts with `content` and, for hybrids, `first_stage_score`; they are
-                not changed, and their other keys pass through.
+                not changed, and their other keys pass through. Frames and objects with a text are
+                taken too, see `erank_lite.documents`.
             instruction: what relevance means: free text, or a name such as "beir" or
                 "bright/aops" (`erank_lite.families.erank.prompt.INSTRUCTIONS`); None means "beir".
             truncate_length: cut the query and each document to this many tokens; None cuts a
@@ -190,8 +193,7 @@ class Reranker:
     ) -> Iterator[dict[str, Any]]:
         """Yield the documents of `rerank` as they finish, in any order, without `rank`.
 
-        `ranked` puts them in order. Closing the iterator gives up the rest, and so does any other
-        call that reranks: one at a time.
+        `sort_results` puts them in order. Closing the iterator gives up the rest.
 
         Example:
             >>> docs = ["The lion is the only cat that lives in groups.", "Dogs bark at strangers."]
@@ -203,7 +205,59 @@ class Reranker:
             'The lion is the only cat that lives in groups.'
         """
         prompts = self._prompts.query(query, instruction, truncate_length)
-        yield from (result for _, result in self._run([(prompts, _check_documents(docs))]))
+        yield from (result for _, result in self._run([(prompts, as_documents(docs))]))
+
+    async def arerank(
+        self,
+        query: str,
+        docs: Sequence[Doc],
+        instruction: str | None = None,
+        truncate_length: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Do what `rerank` does, for `asyncio`; a task that is cancelled gives up the rest.
+
+        Example:
+            >>> import asyncio
+            >>> docs = ["The lion is the only cat that lives in groups.", "Dogs bark at strangers."]
+            >>> async def both(reranker):
+            ...     return await asyncio.gather(
+            ...         reranker.arerank("which cat lives in groups", docs),
+            ...         reranker.arerank("what barks at strangers", docs),
+            ...     )
+            >>> with Reranker("erank-tiny") as reranker:
+            ...     [ranking[0]["index"] for ranking in asyncio.run(both(reranker))]
+            [0, 1]
+        """
+        finished = self.aiter_rerank(query, docs, instruction, truncate_length)
+        return sort_results([result async for result in finished])
+
+    async def aiter_rerank(
+        self,
+        query: str,
+        docs: Sequence[Doc],
+        instruction: str | None = None,
+        truncate_length: int | None = None,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Do what `iter_rerank` does, for `asyncio`.
+
+        Example:
+            >>> import asyncio
+            >>> async def indices(reranker):
+            ...     docs = ["Dogs bark at strangers.", "", "Air scatters blue light."]
+            ...     return [r["index"] async for r in reranker.aiter_rerank("blue light", docs)]
+            >>> with Reranker("erank-tiny") as reranker:
+            ...     sorted(asyncio.run(indices(reranker)))
+            [0, 1, 2]
+        """
+        jobs = [(self._prompts.query(query, instruction, truncate_length), as_documents(docs))]
+        batch = _Batch(self._guides, self._room, self.engine.description)
+        async with aclosing(self.engine.arun(batch.requests(jobs))) as completions:
+            async for completion in completions:
+                batch.finish(completion)
+                for _, result in batch.results():
+                    yield result
+            for _, result in batch.results():
+                yield result
 
     def rerank_many(
         self,
@@ -280,11 +334,12 @@ class Reranker:
         counts: list[int],
     ) -> Iterator[tuple[QueryPromptBuilder, Sequence[Doc]]]:
         """Yield the queries' prompts and documents, and note in `counts` how many these are."""
-        for number, (query, docs) in enumerate(queries):
+        for number, pair in enumerate(queries):
             try:
+                query, docs = _pair(pair)
                 job = (
                     self._prompts.query(query, instruction, truncate_length),
-                    _check_documents(docs),
+                    as_documents(docs),
                 )
             except InputError as error:
                 raise InputError(f"query {number}: {error.message}", error.hint) from None
@@ -295,6 +350,12 @@ class Reranker:
         """Free the model, unless its engine was the caller's."""
         if self._owned:
             self.engine.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Reranker cannot be pickled or copied: it holds memory of this process; make one in "
+            "each process that uses it"
+        )
 
     def __enter__(self) -> Reranker:
         return self
@@ -312,18 +373,13 @@ class Reranker:
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (number of the job, result) for every document of every job, as they finish."""
         batch = _Batch(self._guides, self._room, self.engine.description)
-        completions = self.engine.run(batch.requests(jobs))
-        try:
+        with closing(self.engine.run(batch.requests(jobs))) as completions:
             for completion in completions:
                 batch.finish(completion)
                 yield from batch.results()
             yield from batch.results()
             if batch.mistake is not None:
                 raise batch.mistake
-        finally:
-            close = getattr(completions, "close", None)
-            if close is not None:
-                close()
 
 
 class _Batch:
@@ -358,7 +414,7 @@ class _Batch:
     ) -> Iterator[Request[ScoreGuide]]:
         self._count += 1
         key = self._count
-        text = _content(doc, index)
+        text = doc if isinstance(doc, str) else str(doc["content"])
         if not text.strip():
             self._documents[key] = (number, index, doc, False)
             self._ready.append((key, (_failed("the document is empty"), 0)))
@@ -424,22 +480,10 @@ def sort_results(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**result, "rank": rank} for rank, result in enumerate(placed, 1)]
 
 
-def _check_documents(docs: Iterable[Doc]) -> list[Doc]:
-    if isinstance(docs, str | bytes | Mapping) or not isinstance(docs, Iterable):
-        raise InputError(f"docs must be a list of documents, not {type(docs).__name__}")
-    docs = list(docs)
-    for index, doc in enumerate(docs):
-        _content(doc, index)
-    return docs
-
-
-def _content(doc: Doc, index: int) -> str:
-    text = doc if isinstance(doc, str) else doc.get("content") if isinstance(doc, Mapping) else None
-    if not isinstance(text, str):
-        raise InputError(
-            f"document {index} is neither a string nor a dict with a string under 'content'"
-        )
-    return text
+def _pair(pair: Any) -> tuple[Any, Any]:
+    if isinstance(pair, str | bytes | Mapping) or not isinstance(pair, Sequence) or len(pair) != 2:
+        raise InputError("it is not a pair", "give (query, documents) for each query")
+    return pair[0], pair[1]
 
 
 def _failed(reason: str, score: Score | None = None) -> Score:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from erank_lite.engines.base import Engine, Queue
+from erank_lite.engines.base import Engine
+from erank_lite.engines.calls import Queue
+from erank_lite.engines.calls import Sequence as Document
 from erank_lite.machine.plan import Plan
 from erank_lite.models.text import ModelText
 from erank_lite.text.tokenizer import Tokenizer
@@ -34,10 +36,10 @@ class FakeEngine(Engine):
         self.prompts: list[Prompt] = []
         self._script = script
 
-    def _advance(self, queue: Queue) -> list[Completion[Guide]] | None:
+    def _advance(self, queue: Queue) -> list[Completion[Guide]]:
         document = queue.take()
         if document is None:
-            return None
+            return []
         prompt, start = document.request.prompt, len(document.request.prompt.ids)
         self.prompts.append(prompt)
         done = document.apply(document.guide.begin())
@@ -54,8 +56,11 @@ class FakeEngine(Engine):
             done = document.apply(document.guide.feed(token, logprobs))
         return [document.finished()]
 
-    def _cancel(self) -> None:
-        """Nothing is ever under way between two steps."""
+    def _under_way(self) -> Iterable[Document]:
+        return ()  # between two steps
+
+    def _drop(self, sequence: Document) -> None:
+        """Nothing is ever under way."""
 
     def _free(self) -> None:
         """Nothing is held."""

@@ -3,7 +3,9 @@ the batch."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import pickle
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -222,21 +224,125 @@ def test_requests_are_read_as_places_become_free(make: Make) -> None:
             yield request(i, prompt, 10)
 
     with make(sequences=4) as engine:
-        with closing(engine.run(requests())) as completions:  # type: ignore[type-var]
+        with closing(engine.run(requests())) as completions:
             next(completions)
             assert taken < 40
         # What was given up leaves nothing behind.
         assert len(run(engine, random_prompts(5, 2), [5] * 5)) == 5
 
 
-def test_a_run_that_begins_ends_the_one_before(make: Make) -> None:
+def test_runs_share_an_engine_and_each_gets_its_own(name: str, make: Make) -> None:
     prompts = random_prompts(20, seed=6)
+    with make(strict=True) as engine:
+        alone = run(engine, prompts, [9] * 20)
     with make(sequences=4) as engine:
-        first = engine.run(request(100 + i, p, 9) for i, p in enumerate(prompts))
-        next(first)
-        assert sorted(run(engine, prompts, [9] * 20)) == list(range(20))
-        with pytest.raises(ModelError, match="another one began"):
-            list(first)
+        first = engine.run(request(i, p, 9) for i, p in enumerate(prompts))
+        done = [next(first)]
+        second = run(engine, prompts[::-1], [9] * 20)
+        done += first
+    assert sorted(c.key for c in done) == list(range(20))
+    assert all(same(alone[c.key], c.guide, NOISE[name]) for c in done)
+    assert all(same(alone[19 - i], guide, NOISE[name]) for i, guide in second.items())
+
+
+def test_a_short_run_does_not_wait_for_a_long_one(make: Make) -> None:
+    prompts = random_prompts(200, seed=7)
+    with make(sequences=4) as engine:
+        long = engine.run(request(i, p, 8) for i, p in enumerate(prompts))
+        finished: list[int] = []
+        running = threading.Thread(target=lambda: finished.extend(c.key for c in long))
+        running.start()
+        assert len(run(engine, random_prompts(3, seed=8), [8] * 3)) == 3
+        before = len(finished)
+        running.join()
+    assert before < 150 and sorted(finished) == list(range(200))
+
+
+def test_many_threads_lose_nothing(name: str, make: Make) -> None:
+    prompts = random_prompts(24, seed=26)
+    with make(strict=True) as engine:
+        alone = run(engine, prompts, [6] * 24)
+    wrong: list[object] = []
+
+    def call(number: int) -> None:
+        draw = random.Random(number)
+        for _ in range(6):
+            which = draw.sample(range(24), draw.randint(1, 9))
+            try:
+                if draw.random() < 0.3:  # begun, and given up
+                    next(engine.run([request(i, prompts[i], 6) for i in which]))
+                done = run(engine, [prompts[i] for i in which], [6] * len(which))
+                wrong.extend(i for n, i in enumerate(which)
+                             if not same(alone[i], done[n], NOISE[name]))  # fmt: skip
+            except BaseException as error:
+                wrong.append(error)
+
+    with make(sequences=5) as engine:
+        threads = [threading.Thread(target=call, args=(i,)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_asynchronous_runs_share_an_engine(name: str, make: Make) -> None:
+    prompts = random_prompts(12, seed=27)
+    with make(strict=True) as engine:
+        alone = run(engine, prompts, [6] * 12)
+
+    async def one(engine: Engine, which: list[int]) -> dict[int, CountingGuide]:
+        requests = [request(i, prompts[i], 6) for i in which]
+        return {c.key: c.guide async for c in engine.arun(requests)}
+
+    async def several(engine: Engine) -> list[dict[int, CountingGuide]]:
+        begun = [asyncio.create_task(one(engine, list(range(12)))) for _ in range(3)]
+        kept = [asyncio.create_task(one(engine, [i, i + 1])) for i in range(6)]
+        await asyncio.sleep(0.01)
+        for task in begun:
+            task.cancel()
+        assert all(
+            isinstance(e, asyncio.CancelledError)
+            for e in await asyncio.gather(*begun, return_exceptions=True)
+        ) or name in ("fake", "llama.cpp")  # which may have been faster
+        return await asyncio.gather(*kept)
+
+    with make(sequences=4) as engine:
+        found = asyncio.run(several(engine))
+        assert len(run(engine, prompts, [6] * 12)) == 12
+    assert [sorted(guides) for guides in found] == [[i, i + 1] for i in range(6)]
+    assert all(same(alone[i], g, NOISE[name]) for guides in found for i, g in guides.items())
+
+
+def test_closing_an_engine_ends_its_runs(make: Make) -> None:
+    engine = make(sequences=2)
+    completions = engine.run(request(i, p, 30) for i, p in enumerate(random_prompts(50, seed=28)))
+    next(completions)
+    engine.close()
+    with pytest.raises(ModelError, match="was closed"):
+        list(completions)
+    with pytest.raises(ModelError, match="is closed"):
+        engine.run([])
+
+
+def test_a_mistake_in_one_run_leaves_the_others_alone(make: Make) -> None:
+    def broken() -> Iterator[Request[CountingGuide]]:
+        yield from [request(i, p, 20) for i, p in enumerate(random_prompts(4, seed=29))]
+        raise ValueError("a mistake")
+
+    prompts = random_prompts(10, seed=30)
+    with make(sequences=4) as engine:
+        other = engine.run(request(i, p, 9) for i, p in enumerate(prompts))
+        done = [next(other)]
+        with pytest.raises(ValueError, match="a mistake"):
+            list(engine.run(broken()))
+        done += other
+    assert sorted(c.key for c in done) == list(range(10)) and not any(c.failure for c in done)
+
+
+def test_an_engine_is_not_pickled(make: Make) -> None:
+    with make() as engine, pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(engine)
 
 
 def test_a_request_longer_than_the_context_fails_alone(make: Make) -> None:
@@ -335,7 +441,7 @@ def test_closing_a_run_leaves_its_source_to_its_owner(make: Make) -> None:
     with make(sequences=2) as engine:
         completions = engine.run(source)
         next(completions)
-        completions.close()  # type: ignore[attr-defined]
+        completions.close()
         taken = len(source.taken)
         assert len(run(engine, random_prompts(3, seed=25), [4] * 3)) == 3
         assert len(source.taken) == taken

@@ -211,9 +211,9 @@ def test_requests_are_read_as_places_become_free(server: CompletionServer, folde
     with Reranker(server.url, tokenizer=folder, sequences=2, thinking="none") as reranker:
         completions = reranker.engine.run(requests_for(reranker, 100, taken))
         next(completions)
-        assert len(taken) <= 4
-        completions.close()  # type: ignore[attr-defined]
-        assert len(taken) <= 4
+        assert len(taken) <= 12  # two under way, and four times as many waiting
+        completions.close()
+        assert len(taken) <= 12
 
 
 def test_closing_early_hangs_up(server: CompletionServer, folder: Path) -> None:
@@ -238,14 +238,12 @@ def test_closing_early_hangs_up(server: CompletionServer, folder: Path) -> None:
         assert len(reranker.rerank("query", ["a", "b"])) == 2
 
 
-def test_a_run_that_begins_ends_the_one_before(server: CompletionServer, folder: Path) -> None:
-    taken: list[int] = []
+def test_runs_share_the_server(server: CompletionServer, folder: Path) -> None:
     with Reranker(server.url, tokenizer=folder, sequences=2, thinking="none") as reranker:
-        first = reranker.engine.run(requests_for(reranker, 20, taken))
+        first = reranker.engine.run(requests_for(reranker, 20, []))
         next(first)
         assert len(list(reranker.engine.run(requests_for(reranker, 5, [])))) == 5
-        with pytest.raises(ModelError, match="another one began"):
-            list(first)
+        assert len(list(first)) == 19
 
 
 def test_a_closed_engine_says_so(server: CompletionServer, folder: Path) -> None:

@@ -16,7 +16,7 @@ FOLDERS = {
 # Each part imports only those of earlier lines, and itself. The most specific name counts.
 LAYERS = (
     ("errors", "version", "ggml"),
-    ("types", "util"),
+    ("types", "util", "documents"),
     ("text", "machine", "testing"),
     ("models",),
     ("families", "engines"),

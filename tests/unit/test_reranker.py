@@ -81,7 +81,7 @@ def test_ties_are_broken_by_the_first_stage_otherwise() -> None:
     assert order(result(1, 0.0), result(0, 0.0)) == [0, 1]
 
 
-@pytest.mark.parametrize("docs", ["text", {"content": "a"}, None, 5, [1], [{"text": "a"}], [b"a"]])
+@pytest.mark.parametrize("docs", ["text", {"content": "a"}, None, 5, [1], [{"body": "a"}], [b"a"]])
 def test_documents_are_checked(docs: Any) -> None:
     with pytest.raises(InputError, match="doc"):
         Reranker(answering({})).rerank("q", docs)

@@ -72,14 +72,14 @@ def _completed(
 
 def _watch_decode(seconds: list[float]) -> None:
     """Time every call of llama_decode from now on, on the thread that makes it."""
-    from erank_lite.engines.llama_cpp.bindings import Context
+    from erank_lite.engines.llama_cpp.bindings import Batch, Context
 
-    decode = Context._decode
+    decode = Context.decode
 
-    def timed(self: Context) -> int:
+    def timed(self: Context, rows: Batch) -> int:
         start = time.perf_counter()
-        code = decode(self)
+        code = decode(self, rows)
         seconds.append(time.perf_counter() - start)
         return code
 
-    Context._decode = timed  # type: ignore[method-assign]
+    Context.decode = timed  # type: ignore[method-assign]

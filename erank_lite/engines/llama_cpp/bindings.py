@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from erank_lite.machine.llama_library import reason, start
 
 class Model:
     """Weights in memory."""
+
+    pointer: Any = None
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Model:
                 *tensor_split
             )
             params.tensor_split = ctypes.cast(shares, ctypes.POINTER(ctypes.c_float))
+        self._pid = os.getpid()
         self.pointer = lib.llama_model_load_from_file(str(path).encode(), params)
         if not self.pointer:
             raise ModelError(f"llama.cpp cannot load `{path}`: {reason()}")
@@ -59,9 +61,12 @@ class Model:
 
     def close(self) -> None:
         """Free the weights."""
-        if self.pointer:
+        if self.pointer and self._pid == os.getpid():  # not what a parent process holds
             lib.llama_model_free(self.pointer)
             self.pointer = None
+
+    def __del__(self) -> None:
+        self.close()
 
 
 @dataclass(slots=True)
@@ -84,6 +89,8 @@ class Context:
     Each sequence has cells of its own (`kv_unified=False`): with a cache that all share, every
     row looks through the cells of all sequences, which costs more than the attention itself.
     """
+
+    _pointer: Any = None
 
     def __init__(
         self,
@@ -133,6 +140,8 @@ class Context:
         libc = ctypes.CDLL("msvcrt" if os.name == "nt" else None)
         params.abort_callback = ctypes.cast(libc.strlen, lib.ggml_abort_callback)
         params.abort_callback_data = ctypes.addressof(self._abort)
+        self._pid = os.getpid()
+        self._model = model  # kept, so that it is freed after this
         self._pointer = lib.llama_init_from_model(model.pointer, params)
         if not self._pointer:
             raise ModelError(
@@ -143,7 +152,6 @@ class Context:
         self._memory = lib.llama_get_memory(self._pointer)
         self._n_vocab = model.n_vocab
         self._arrays(batch)
-        self._worker = ThreadPoolExecutor(1, "llama-decode")
 
     def _arrays(self, batch: int) -> None:
         self._token = np.zeros(batch, np.int32)
@@ -165,30 +173,20 @@ class Context:
             setattr(self._batch, name, ctypes.cast(values.ctypes.data, kinds[name]))
 
     def decode(self, rows: Batch) -> int:
-        """Run `rows` and return llama_decode's code: 0 done, 1 no room, 2 aborted, < 0 an error.
-
-        It runs on a thread of its own, so that Ctrl-C reaches Python while it does; an interrupted
-        decode is stopped before the exception goes on.
-        """
+        """Run `rows` and return llama_decode's code: 0 done, 1 no room, 2 aborted, < 0 an error."""
         n = len(rows.tokens)
         self._batch.n_tokens = n
         self._token[:n] = rows.tokens
         self._position[:n] = rows.positions
         self._sequence[:n] = rows.sequences
         self._output[:n] = rows.outputs
-        running = self._worker.submit(self._decode)
-        try:
-            return running.result()
-        except BaseException:
-            self._abort.value = b"x"
-            running.exception()
-            self._abort.value = b""
-            raise
-
-    def _decode(self) -> int:
         code: int = lib.llama_decode(self._pointer, self._batch)
         lib.llama_synchronize(self._pointer)
         return code
+
+    def abort(self) -> None:
+        """Have the decode that another thread runs, and all that follow, end at once."""
+        self._abort.value = b"x"
 
     def logits(self, count: int) -> npt.NDArray[np.float32]:
         """Return the logits of the last decode's `count` output rows, in their order: [count, V].
@@ -217,7 +215,9 @@ class Context:
 
     def close(self) -> None:
         """Free the memory."""
-        if self._pointer:
-            self._worker.shutdown()
+        if self._pointer and self._pid == os.getpid():
             lib.llama_free(self._pointer)
             self._pointer = None
+
+    def __del__(self) -> None:
+        self.close()

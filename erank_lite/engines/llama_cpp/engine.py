@@ -2,14 +2,15 @@
 
 Sequences keep cells of their own. What the documents of a query share is computed once, saved,
 and restored into each sequence: an exact copy, which takes about a thousandth of the time. A
-place that becomes free is filled at once, and reading goes on beside decoding.
+place that becomes free is filled at once, and reading goes on beside decoding. Where more or longer
+documents come than there are places for, the context is made anew, and what is under way moves.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from erank_lite.engines.base import Engine, Queue, Sequence
+from erank_lite.engines.base import Engine
+from erank_lite.engines.calls import Queue, Sequence
 from erank_lite.engines.llama_cpp.amx import amx_is_broken
 from erank_lite.engines.llama_cpp.bindings import Batch, Context, Model
 from erank_lite.engines.llama_cpp.dry_run import tried
@@ -27,12 +29,14 @@ from erank_lite.machine.plan import Plan
 from erank_lite.machine.shapes import CELL_STEP
 from erank_lite.models.gguf import GGUFFile
 from erank_lite.models.text import ModelText
-from erank_lite.types import Completion, Guide, Step
+from erank_lite.types import Completion, Guide, Request, Step
 
 _log = logging.getLogger(__name__)
 
 _SHORTEST_PREFIX = 16  # below, saving and restoring is not worth it
+_PREFIXES = 8  # saved at most, and the share of the cache's memory that they may take
 _ATTEMPTS = 3
+_ABORTED = 2  # llama_decode's code
 
 
 class LlamaCppEngine(Engine):
@@ -83,19 +87,18 @@ class LlamaCppEngine(Engine):
         self._cell_bytes = shape.cell_size(self._kv_type)
         self._context: Context | None = None
         self._active: dict[int, Sequence] = {}
-        self._prefix: tuple[tuple[int, ...], npt.NDArray[np.uint8]] | None = None
+        self._prefixes: dict[tuple[int, ...], npt.NDArray[np.uint8]] = {}
 
-    def _advance(self, queue: Queue) -> list[Completion[Guide]] | None:
+    def _advance(self, queue: Queue) -> list[Completion[Guide]]:
         finished = self._admit(queue)
-        if self._active:
-            finished += self._decode(queue)
-        elif not finished:
-            return None
-        return finished
+        return finished + (self._decode(queue) if self._active else [])
 
-    def _cancel(self) -> None:
-        for slot in list(self._active):
-            self._drop(slot)
+    def _under_way(self) -> Iterable[Sequence]:
+        return self._active.values()
+
+    def _interrupt(self) -> None:
+        if self._context is not None:
+            self._context.abort()
 
     def _free(self) -> None:
         if self._context is not None:
@@ -106,39 +109,56 @@ class LlamaCppEngine(Engine):
     # Admission
 
     def _admit(self, queue: Queue) -> list[Completion[Guide]]:
-        """Start documents while there is room, and make the context when nothing runs in it."""
+        """Start documents while there are places for them."""
         finished: list[Completion[Guide]] = []
-        while ahead := queue.look(1):
-            if self._context is not None and len(self._active) == self._context.sequences:
-                return finished
-            need = len(ahead[0].prompt.ids) + ahead[0].max_tokens
-            if not self._active:
-                self._resize(queue)
+        while self._has_place(queue):
             assert self._context is not None
-            if need > self._context.cells:
-                return finished
             free = next(s for s in range(self._context.sequences) if s not in self._active)
             finished += self._start(free, queue)
         self._compact()
         return finished
 
-    def _resize(self, queue: Queue) -> None:
-        """Make the context fit the work ahead, where the one there is does not."""
+    def _has_place(self, queue: Queue) -> bool:
+        """Return whether the next document has a place, in a context made anew if need be."""
+        ahead = queue.look(1)
+        if not ahead:
+            return False
+        context, active = self._context, len(self._active)
+        fits = context is not None and _cells_of(ahead[0]) <= context.cells
+        if active and fits:
+            assert context is not None
+            if active < context.sequences:
+                return True
+            if context.sequences == self._sequences:
+                return False
         ahead = queue.look(4 * self._sequences)
-        cells = _round_up(max(len(r.prompt.ids) + r.max_tokens for r in ahead))
-        sequences = min(self._sequences, len(ahead), self._fit(cells))
-        old = self._context
-        if old is not None:
+        under_way = [s.request for s in self._active.values()]
+        cells = _round_up(max(map(_cells_of, (*ahead, *under_way))))
+        sequences = min(self._sequences, active + len(ahead), self._fit(cells))
+        if context is not None:
             # Making it anew takes a while: not for a few places more.
-            if old.cells >= cells and old.sequences * 3 >= sequences * 2:
-                return
-            if old.cells < cells:
+            enough = context.sequences * 3 >= sequences * 2
+            if not active and context.cells >= cells and enough:
+                return True
+            if active and (sequences <= active or (fits and enough)):
+                return False
+            if context.cells < cells:
                 # What grew once may grow again.
                 limit = _round_up(self.context_length)
-                cells = max(cells, min(_round_up(old.cells * 3 // 2), limit))
-            sequences = min(max(sequences, old.sequences), self._fit(cells))
-            old.close()
-            self._context = self._prefix = None
+                cells = max(cells, min(_round_up(context.cells * 3 // 2), limit))
+            sequences = min(max(sequences, context.sequences), self._fit(cells))
+            if sequences <= active:
+                return False
+        self._remake(sequences, cells)
+        return True
+
+    def _remake(self, sequences: int, cells: int) -> None:
+        """Make the context anew; what is under way goes on in it, from an exact copy."""
+        states = []
+        if self._context is not None:
+            states = [self._context.save(slot) for slot in self._active]
+            self._context.close()
+            self._context = None
         self._context = Context(
             self._model,
             sequences,
@@ -149,6 +169,11 @@ class LlamaCppEngine(Engine):
             kv_type=self._kv_type,
             flash_attention=self.plan.flash_attention,
         )
+        self._active = dict(enumerate(self._active.values()))
+        for (slot, sequence), state in zip(self._active.items(), states, strict=True):
+            sequence.slot = slot
+            if not self._context.restore(slot, state):
+                sequence.past = 0
         _log.info("%d sequences of %d tokens", sequences, cells)
 
     def _fit(self, cells: int) -> int:
@@ -171,26 +196,36 @@ class LlamaCppEngine(Engine):
         """Bring `shared` into the sequence: restored, or computed and saved for the next."""
         context = self._context
         assert context is not None
-        known, state = self._prefix or ((), None)
-        # Strict results must not depend on the query before, whose beginning this one may share.
-        common = len(shared) if known == shared else 0 if self._strict else _common(known, shared)
-        if (
-            state is not None
-            and common >= _SHORTEST_PREFIX
-            and context.restore(sequence.slot, state)
-        ):
+        known = self._nearest(shared)
+        common = _common(known, shared)
+        if common >= _SHORTEST_PREFIX and context.restore(sequence.slot, self._prefixes[known]):
             sequence.past = common
             if common < len(known):
                 context.remove(sequence.slot, common)
         if known == shared and sequence.past == len(shared):
+            self._prefixes[shared] = self._prefixes.pop(shared)  # the last used is the last to go
             return True
         while sequence.past < len(shared):
             end = min(sequence.past + self._micro_batch, len(shared))
             if context.decode(_rows([(sequence, end - sequence.past)])) != 0:
                 return False
             sequence.past = end
-        self._prefix = (shared, context.save(sequence.slot))
+        self._prefixes[shared] = context.save(sequence.slot)
+        while len(self._prefixes) > 1 and (
+            len(self._prefixes) > _PREFIXES
+            or sum(state.nbytes for state in self._prefixes.values()) > self._cache // _PREFIXES
+        ):
+            del self._prefixes[next(iter(self._prefixes))]
         return True
+
+    def _nearest(self, shared: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the saved beginning that has most in common with `shared`."""
+        if shared in self._prefixes:
+            return shared
+        # Strict results must not depend on the query before, whose beginning this one may share.
+        if self._strict or not self._prefixes:
+            return ()
+        return max(self._prefixes, key=lambda known: _common(known, shared))
 
     def _compact(self) -> None:
         """Close the gaps between the last documents: only neighbours are decoded in one pass."""
@@ -230,6 +265,8 @@ class LlamaCppEngine(Engine):
             failed = self._restart([newest], queue, count=False)
             if failed or not self._active:
                 return failed
+        if code == _ABORTED:
+            return []
         if code != 0:
             _log.warning("llama_decode returned %d; %d documents start again", code, len(parts))
             return self._restart([s for s, _ in parts], queue)
@@ -272,7 +309,7 @@ class LlamaCppEngine(Engine):
         """Do what the guide asks; return the completion where that was the end."""
         past = sequence.past
         if sequence.apply(step):
-            self._drop(sequence.slot)
+            self._drop(sequence)
             return [sequence.finished()]
         if sequence.past < past:
             assert self._context is not None
@@ -285,7 +322,7 @@ class LlamaCppEngine(Engine):
         """Clear these sequences; their documents start again, up to a number of attempts."""
         failed = []
         for sequence in reversed(sequences):
-            self._drop(sequence.slot)
+            self._drop(sequence)
             if sequence.attempts < _ATTEMPTS:
                 queue.put_back(sequence, failed=count)
                 continue
@@ -295,10 +332,10 @@ class LlamaCppEngine(Engine):
             )
         return failed
 
-    def _drop(self, slot: int) -> None:
-        del self._active[slot]
+    def _drop(self, sequence: Sequence) -> None:
+        del self._active[sequence.slot]
         if self._context is not None:
-            self._context.remove(slot)
+            self._context.remove(sequence.slot)
 
 
 def _rows(parts: Seq[tuple[Sequence, int]]) -> Batch:
@@ -318,6 +355,10 @@ def _logprobs(row: npt.NDArray[np.float32], ids: Seq[int]) -> Mapping[int, float
     top = float(row.max())
     total = math.log(float(np.exp(row - top).sum(dtype=np.float64))) + top
     return {i: float(row[i]) - total for i in ids}
+
+
+def _cells_of(request: Request[Guide]) -> int:
+    return len(request.prompt.ids) + request.max_tokens
 
 
 def _common(a: Seq[int], b: Seq[int]) -> int:

@@ -19,7 +19,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
-from erank_lite.engines.base import Engine, Queue, Sequence
+from erank_lite.engines.base import Engine
+from erank_lite.engines.calls import Queue, Sequence
 from erank_lite.engines.remote.dialects import Chunk
 from erank_lite.engines.remote.handshake import check, ping, recognise
 from erank_lite.engines.remote.http import Fault, ServerClient
@@ -37,7 +38,7 @@ _SEQUENCES = 32  # where the server does not say how many it takes on
 _ATTEMPTS = 4
 _BACKOFF, _LONGEST_WAIT = 1.0, 60.0
 _LOST_IN_A_ROW = 3
-_TICK = 0.02  # seconds until a source that has nothing just now is asked again
+_TICK = 0.02  # seconds
 
 
 class RemoteEngine(Engine):
@@ -58,7 +59,7 @@ class RemoteEngine(Engine):
         assert isinstance(plan.options, RemoteOptions)
         options = plan.options
         self._server = ServerClient(url, options.timeout)
-        self._under_way: set[Future[tuple[Completion[Guide], bool]]] = set()
+        self._documents: dict[Future[tuple[Completion[Guide], bool]], Sequence] = {}
         self._lost = 0
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="erank-lite remote", daemon=True)
@@ -82,34 +83,37 @@ class RemoteEngine(Engine):
             self._free()
             raise
 
-    def _advance(self, queue: Queue) -> list[Completion[Guide]] | None:
+    def _advance(self, queue: Queue) -> list[Completion[Guide]]:
         if self._lost >= _LOST_IN_A_ROW:
             self._lost = 0
             self._await(self._check_alive())
-        while len(self._under_way) < self._sequences:
+        while len(self._documents) < self._sequences:
             document = queue.take()
             if document is None:
                 break
-            self._under_way.add(self._submit(self._complete(document)))
-        if not self._under_way:
-            return None
-        # With a timeout, since Windows lets nothing interrupt a wait without one.
-        full = len(self._under_way) == self._sequences or queue.ended
-        done, _ = wait(self._under_way, timeout=1 if full else _TICK, return_when=FIRST_COMPLETED)
-        self._under_way -= done
+            self._documents[self._submit(self._complete(document))] = document
+        # Not for long: other requests may come, and some be given up.
+        done, _ = wait(self._documents, _TICK, return_when=FIRST_COMPLETED)
         finished = []
         for future in done:
-            if future.cancelled():  # by another run that began; the caller will find out
+            del self._documents[future]
+            if future.cancelled():  # as the engine is closed
                 continue
             completion, served = future.result()
             self._lost = 0 if served else self._lost + 1
             finished.append(completion)
         return finished
 
-    def _cancel(self) -> None:
-        """End what is under way; its connections are closed when this returns."""
-        self._under_way = set()
-        self._lost = 0
+    def _under_way(self) -> Iterable[Sequence]:
+        return self._documents.values()
+
+    def _drop(self, sequence: Sequence) -> None:
+        """End a document's connection, which ends the work on the server too."""
+        future = next(f for f, document in self._documents.items() if document is sequence)
+        del self._documents[future]
+        future.cancel()
+
+    def _interrupt(self) -> None:
         self._await(_end_the_others())
 
     def _free(self) -> None:

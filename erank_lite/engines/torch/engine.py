@@ -15,7 +15,7 @@ import logging
 import os
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from erank_lite.engines.base import NOT_BEGUN, Engine, Queue, Sequence
+from erank_lite.engines.base import Engine
+from erank_lite.engines.calls import NOT_BEGUN, Queue, Sequence
 from erank_lite.engines.torch.kv_cache import SlotKVCache
 from erank_lite.engines.torch.options import TorchOptions
 from erank_lite.engines.torch.plan import USUAL_COMPLETION
@@ -35,12 +36,12 @@ from erank_lite.machine.plan import Plan
 from erank_lite.machine.shapes import ModelShape
 from erank_lite.models.checkpoint import Checkpoint
 from erank_lite.models.text import ModelText
-from erank_lite.types import Completion, Guide, Step
+from erank_lite.types import Completion, Guide, Request, Step
 
 _log = logging.getLogger(__name__)
 
 _SHORTEST_PREFIX = 16  # below, copying is not worth it
-_AHEAD = 4  # times the rows: documents of like length are read in one pass
+_PREFIXES = 8  # kept at most
 
 
 class TorchEngine(Engine):
@@ -95,7 +96,7 @@ class TorchEngine(Engine):
         self._cache: SlotKVCache | None = None
         self._active: list[Sequence] = []
         self._parked: deque[Sequence] = deque()
-        self._prefix: tuple[tuple[int, ...], list[tuple[Tensor, Tensor]]] | None = None
+        self._prefixes: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
 
     @abstractmethod
     def _load(self, folder: Checkpoint, device: torch.device) -> Any:
@@ -109,26 +110,26 @@ class TorchEngine(Engine):
     def _computes(self, model: Any) -> str:
         """Return what the model is computed with, to be told."""
 
-    def _advance(self, queue: Queue) -> list[Completion[Guide]] | None:
+    def _advance(self, queue: Queue) -> list[Completion[Guide]]:
         out_of_memory = torch.OutOfMemoryError  # as Python ends, the module may be gone before this
         finished: list[Completion[Guide]] = []
         try:
             self._admit(queue, finished)
+            if self._active:
+                self._write(finished)
             if not self._active:
-                return finished or None
-            self._write(finished)
+                self._cache = None
             return finished
         except out_of_memory:
             pass
         return finished + self._shrink()  # out here, where the error no longer holds its tensors
 
-    def _cancel(self) -> None:
-        self._active.clear()
-        self._parked.clear()
-        self._cache = None
+    def _under_way(self) -> Iterable[Sequence]:
+        return (*self._active, *self._parked)
 
     def _free(self) -> None:
-        self._model = self._prefix = None
+        self._model = self._cache = None
+        self._prefixes.clear()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -138,7 +139,6 @@ class TorchEngine(Engine):
         """Start documents while there is room, and read their prompts."""
         begun = len(self._active)
         while len(self._active) < self._sequences:
-            self._sort(queue)
             row = self._parked.popleft() if self._parked else queue.take()
             if row is None:
                 break
@@ -151,21 +151,20 @@ class TorchEngine(Engine):
         if len(self._active) > begun:
             self._read(begun, finished)
 
-    def _sort(self, queue: Queue) -> None:
+    def _arrange(self, requests: list[Request[Guide]]) -> list[Request[Guide]]:
         """Put the longest of a query's next documents first, so that neighbours are alike.
 
         Strict results depend on no order, so the order given is kept.
         """
-        if self._strict or queue.waiting:
-            return
-        ahead = queue.look(_AHEAD * self._sequences)
+        if self._strict:
+            return requests
         # Queries stay in their order: what one's documents share is computed when it comes.
-        shared = [r.prompt.ids[: r.prompt.shared] for r in ahead]
+        shared = [r.prompt.ids[: r.prompt.shared] for r in requests]
         order = sorted(
-            range(len(ahead)),
-            key=lambda i: (shared.index(shared[i]), -len(ahead[i].prompt.ids)),
+            range(len(requests)),
+            key=lambda i: (shared.index(shared[i]), -len(requests[i].prompt.ids)),
         )
-        queue.rearrange(ahead[i] for i in order)
+        return [requests[i] for i in order]
 
     def _need(self, row: Sequence) -> int:
         return len(row.ids) + min(row.request.max_tokens, USUAL_COMPLETION)
@@ -233,13 +232,16 @@ class TorchEngine(Engine):
         if len(shared) < _SHORTEST_PREFIX:
             return
         assert self._cache is not None
-        known, state = self._prefix or ((), [])
-        if known != shared:
+        state = self._prefixes.pop(shared, None)
+        if state is None:
             # Read alone, so that it is the same whatever is read beside it.
             while row.past < len(shared):
                 self._pass(at, [min(self._micro_batch, len(shared) - row.past)])
-            self._prefix = (shared, self._cache.save(at, len(shared)))
+            self._prefixes[shared] = self._cache.save(at, len(shared))
+            if len(self._prefixes) > _PREFIXES:
+                del self._prefixes[next(iter(self._prefixes))]
             return
+        self._prefixes[shared] = state  # the last used is the last to go
         self._cache.restore(at, state, len(shared))
         row.past = len(shared)
 
@@ -286,14 +288,17 @@ class TorchEngine(Engine):
     def _follow(self, row: Sequence, step: Step, finished: list[Completion[Guide]]) -> None:
         """Do what the guide asks: drop tokens, append tokens, or finish."""
         if row.apply(step):
-            self._remove(row)
+            self._drop(row)
             finished.append(row.finished())
 
-    def _remove(self, row: Sequence) -> None:
+    def _drop(self, sequence: Sequence) -> None:
         """Give a row's place up: the last one moves there, so that all stay neighbours."""
-        at = next(i for i, other in enumerate(self._active) if other is row)
+        if sequence in self._parked:
+            self._parked.remove(sequence)
+            return
+        at = self._active.index(sequence)
         last = self._active.pop()
-        if last is not row:
+        if last is not sequence:
             assert self._cache is not None
             self._cache.move(len(self._active), at, last.past)
             self._active[at] = last

@@ -7,8 +7,10 @@ The message, its instructions and the truncation are ERank's (model cards of Ali
 from __future__ import annotations
 
 import difflib
+import operator
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from erank_lite.errors import InputError, ModelError
 from erank_lite.text.chat_template import render
@@ -155,12 +157,7 @@ class PromptBuilder:
         query = clean(query)
         if not query.strip():
             raise InputError("the query is empty", "give the words to look for")
-        if truncate_length is not None and (
-            type(truncate_length) is not int or truncate_length < 1
-        ):
-            raise InputError(
-                f"truncate_length must be an integer from 1 up, not {truncate_length!r}"
-            )
+        truncate_length = _checked_length(truncate_length)
         text = query if truncate_length is None else self._tokenizer.cut(query, truncate_length)
         head, between, before, after = self._fixed
         return QueryPromptBuilder(
@@ -170,6 +167,18 @@ class PromptBuilder:
             truncate_length,
             self._think_prefix,
         )
+
+
+def _checked_length(length: Any) -> int | None:
+    if length is None:
+        return None
+    try:
+        number = operator.index(length)  # numpy's integers too
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(length, bool):
+        raise InputError(f"truncate_length must be an integer from 1 up, not {length!r}")
+    return number
 
 
 @dataclass(frozen=True)

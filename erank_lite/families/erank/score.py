@@ -57,7 +57,7 @@ def parse_thinking(value: str | int) -> Thinking:
         >>> parse_thinking("256"), parse_thinking("none")
         (256, 'none')
     """
-    text = str(value).strip().lower()
+    text = str(value).strip().lower() if value is not None else "nothing"
     if text == "full":
         return "full"
     if text == "none":

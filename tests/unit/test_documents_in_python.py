@@ -1,0 +1,142 @@
+"""Documents as Python programs have them: frames, objects, numbers of other libraries."""
+
+from __future__ import annotations
+
+import json
+from collections import namedtuple
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from test_reranker import answering
+
+from erank_lite import InputError, Reranker, hybrid_scores
+from erank_lite.documents import as_documents
+
+
+@dataclass
+class Document:
+    """As LangChain's: its text, and what is known about it."""
+
+    page_content: Any
+    metadata: dict[str, Any]
+
+
+class Frame:
+    """What pandas and polars frames have in common: to iterate over them gives the columns."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows, self.columns = rows, list(rows[0]) if rows else []
+
+    def __iter__(self) -> Any:
+        return iter(self.columns)
+
+
+class PandasFrame(Frame):
+    def to_dict(self, orient: str) -> list[dict[str, Any]]:
+        assert orient == "records"
+        return self.rows
+
+
+class PolarsFrame(Frame):
+    def to_dicts(self) -> list[dict[str, Any]]:
+        return self.rows
+
+
+ROWS = [{"id": 1, "content": "a", "first_stage_score": 3.0}, {"id": 2, "content": "b"}]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter, PandasFrame, PolarsFrame])
+def test_rows_are_documents(kind: Any) -> None:
+    reranker = Reranker(answering({"a": "2", "b": "7"}))
+    results = reranker.rerank("q", kind(ROWS))
+    assert [(r["id"], r["content"], r["score"]) for r in results] == [(2, "b", 7), (1, "a", 2)]
+
+
+def test_real_frames() -> None:
+    pandas = pytest.importorskip("pandas")
+    assert as_documents(pandas.DataFrame(ROWS))[0] == ROWS[0]
+    assert as_documents(pandas.DataFrame({"content": []})) == []
+    assert as_documents(pandas.Series(["a", "b"])) == ["a", "b"]
+
+
+def test_objects_with_a_text_are_kept() -> None:
+    page = Document("a", {"source": "x.pdf"})
+    (result,) = Reranker(answering({"a": "5"})).rerank("q", [page])
+    assert result["content"] == "a" and result["document"] is page
+
+
+def test_texts_of_numpy_are_texts() -> None:
+    (found,) = as_documents(np.array(["a"]))
+    assert type(found) is str and found == "a"
+
+
+@pytest.mark.parametrize(
+    ("doc", "says"),
+    [
+        (None, "document 1 is nothing"),
+        (float("nan"), "document 1 is float"),
+        (5, "document 1 is int"),
+        (["a"], "document 1 is list"),
+        (b"a", "document 1 is bytes"),
+        ({}, "document 1 is dict"),
+        ({"content": None}, "document 1 is dict"),
+        ({"content": float("nan")}, "document 1 is dict with float for its text"),
+        ({"content": ["a"], "text": "b"}, "document 1 is dict with list for its text"),
+        (Document(None, {}), "document 1 is Document"),
+        (Document(3, {}), "document 1 is Document with int for its text"),
+        (namedtuple("Row", "id body")(1, "a"), "document 1 is Row"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_document_is_refused_by_name(doc: Any, says: str) -> None:
+    with pytest.raises(InputError) as raised:
+        as_documents(["fine", doc])
+    assert raised.value.message == says
+
+
+@pytest.mark.parametrize("docs", ["a", b"a", {"content": "a"}, 5, None, Frame(ROWS)])
+def test_what_is_no_list_is_refused(docs: Any) -> None:
+    with pytest.raises(InputError, match="must be a list of documents, not"):
+        as_documents(docs)
+
+
+@pytest.mark.parametrize("pair", ["ab", ("q",), ("q", ["a"], 3), None, {"q": 1, "d": 2}, 7])
+def test_a_query_without_its_documents_is_refused(pair: Any) -> None:
+    reranker = Reranker(answering({"a": "5"}))
+    done = reranker.rerank_many([("q", ["a"]), pair])
+    assert len(next(done)) == 1
+    with pytest.raises(InputError, match="query 1: it is not a pair"):
+        next(done)
+
+
+def test_numbers_of_other_libraries_are_numbers() -> None:
+    results = [
+        {"content": "a", "first_stage_score": Decimal("2.5"), "rank_score": np.float32(1.5)},
+        {"content": "b", "first_stage_score": np.int64(1), "rank_score": 3.0},
+    ]
+    plain = [
+        {"content": "a", "first_stage_score": 2.5, "rank_score": 1.5},
+        {"content": "b", "first_stage_score": 1, "rank_score": 3.0},
+    ]
+    expected = [r["hybrid_score"] for r in hybrid_scores(plain, 0.25)]
+    for alpha in (0.25, np.float32(0.25), Decimal("0.25")):
+        found = [r["hybrid_score"] for r in hybrid_scores(results, alpha)]
+        assert found == expected and json.dumps(found)
+    reranker = Reranker(answering({"a": "5"}))
+    (result,) = reranker.rerank("q", ["a"], truncate_length=np.int64(100))
+    assert result["score"] == 5
+
+
+@pytest.mark.parametrize("length", [0, -1, 2.0, True, "5", np.float64(3)])
+def test_a_length_that_is_none_is_refused(length: Any) -> None:
+    with pytest.raises(InputError, match="truncate_length must be an integer"):
+        Reranker(answering({"a": "5"})).rerank("q", ["a"], truncate_length=length)
+
+
+@pytest.mark.parametrize("thinking", [None, True, 2.5, "", "deep"])
+def test_a_thinking_mode_that_is_none_is_refused(thinking: Any) -> None:
+    with pytest.raises(InputError, match="thinking must be"):
+        Reranker(answering({}), thinking=thinking)
