@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import logging
 import textwrap
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -25,6 +26,7 @@ from erank_lite.families.erank.prompt import INSTRUCTIONS
 from erank_lite.util.units import counted
 
 # Their queries are documents of the collection, and found first by every first stage.
+_log = logging.getLogger(__name__)
 _QUERIES_AMONG_DOCUMENTS = ("arguana", "quora")
 _BRIGHT = {
     "theoremqa_theorems": "theoremqa-t",
@@ -68,10 +70,10 @@ def _beir(folder: Path) -> Collection:
     judged = grades(_needed(folder, "qrels/test", "qrels"))
     excluded: dict[str, frozenset[str]] = {}
     queries: dict[str, str] = {}
-    for row in rows(_needed(folder, "queries"), "_id", "text"):
-        query = str(row["_id"])
+    for row in rows(_needed(folder, "queries"), ids=["_id"], texts=["text"]):
+        query = row["_id"]
         if query in judged:
-            _once(queries, query, str(row["text"]), folder)
+            _once(queries, query, row["text"], folder)
             excluded[query] = _excluded(row, folder)
     return _collection(
         folder.resolve().name,
@@ -85,11 +87,11 @@ def _beir(folder: Path) -> Collection:
 
 
 def _documents(files: list[Path]) -> Any:
-    for row in rows(files, "_id", "text"):
-        yield str(row["_id"]), _titled(row.get("title"), row["text"])
+    for row in rows(files, "text", ids=["_id"], blanks=["title", "text"]):
+        yield row["_id"], _titled(row["title"], row["text"])
 
 
-def _titled(title: object, text: object) -> str:
+def _titled(title: str | None, text: str | None) -> str:
     return f"{title or ''} {text or ''}".strip()
 
 
@@ -113,9 +115,9 @@ def _bright_subsets(folder: Path) -> list[str]:
 def _bright(folder: Path, subset: str) -> Collection:
     queries: dict[str, str] = {}
     judged, excluded = {}, {}
-    for row in rows(_needed(folder, f"examples/{subset}"), "id", "query", "gold_ids"):
-        query = str(row["id"])
-        _once(queries, query, str(row["query"]), folder)
+    for row in rows(_needed(folder, f"examples/{subset}"), "gold_ids", ids=["id"], texts=["query"]):
+        query = row["id"]
+        _once(queries, query, row["query"], folder)
         judged[query] = dict.fromkeys(ids_of(row, "gold_ids", folder), 1)
         excluded[query] = _excluded(row, folder)
     files = _needed(folder, f"documents/{subset}")
@@ -124,8 +126,8 @@ def _bright(folder: Path, subset: str) -> Collection:
         raise InputError(f"`{folder}`: BRIGHT has no subset {subset!r}")
 
     def read() -> Texts:
-        for row in rows(files, "id", "content"):
-            yield str(row["id"]), str(row["content"])
+        for row in rows(files, ids=["id"], texts=["content"]):
+            yield row["id"], row["content"]
 
     return _collection(known, known, queries, read, judged, excluded, folder)
 
@@ -133,19 +135,19 @@ def _bright(folder: Path, subset: str) -> Collection:
 def _followir(folder: Path) -> Collection:
     """A topic is asked twice, with its instruction as it was and as it was changed."""
     wanted = {
-        str(row["query-id"]): str(row["instruction"])
-        for row in rows(_needed(folder, "instruction"), "query-id", "instruction")
+        row["query-id"]: row["instruction"]
+        for row in rows(_needed(folder, "instruction"), ids=["query-id"], texts=["instruction"])
     }
     queries = {
         query: f"{row['text']} {wanted[query]}".strip()
-        for row in rows(_needed(folder, "queries"), "_id", "text")
-        if (query := str(row["_id"])) in wanted
+        for row in rows(_needed(folder, "queries"), ids=["_id"], texts=["text"])
+        if (query := row["_id"]) in wanted
     }
     candidates = _lists(_needed(folder, "top_ranked"))
     changed = _lists(_needed(folder, "qrel_diff"))
     if not changed:
         raise InputError(f"`{folder}`: qrel_diff names no topic")
-    asked = {str(row["_id"]) for row in rows(_needed(folder, "queries"), "_id")}
+    asked = {row["_id"] for row in rows(_needed(folder, "queries"), ids=["_id"])}
     known_by = {"queries": asked, "instruction": wanted, "top_ranked": candidates}
     for topic, which, (name, ids) in product(changed, ("og", "changed"), known_by.items()):
         if f"{topic}-{which}" not in ids:
@@ -168,8 +170,8 @@ def _followir(folder: Path) -> Collection:
 
 def _lists(files: list[Path]) -> dict[str, list[str]]:
     return {
-        str(row["query-id"]): ids_of(row, "corpus-ids", files[0])
-        for row in rows(files, "query-id", "corpus-ids")
+        row["query-id"]: ids_of(row, "corpus-ids", files[0])
+        for row in rows(files, "corpus-ids", ids=["query-id"])
     }
 
 
@@ -240,10 +242,10 @@ def _collection(
         raise InputError(f"`{where}` has no judged query")
     missing = [q for q in judged if q not in queries]
     if missing and benchmark != "followir":
-        raise InputError(
-            f"`{where}`: judgements of {counted(len(missing), 'query')} that are not there, "
-            f"{missing[0]!r} the first of them"
-        )
+        _log.warning(
+            "`%s`: left out are the judgements of %s that %s not there, %r first",
+            where, counted(len(missing), "query"), "is" if len(missing) == 1 else "are", missing[0],
+        )  # fmt: skip
     if any(part_ in _QUERIES_AMONG_DOCUMENTS for part_ in name.lower().split("/")):
         excluded = {q: excluded.get(q, frozenset()) | {q} for q in queries}
     return Collection(

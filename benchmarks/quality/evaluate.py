@@ -28,6 +28,7 @@ from erank_lite.benchmarks.runner import Job, document_ids, rerank
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.hybrid import hybrid_scores
 from erank_lite.util.reporter import SILENT, Reporter
+from erank_lite.util.units import counted
 
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
 _PAPER_TRUNCATION = 2048
@@ -66,12 +67,7 @@ class FirstStage:
         """
         if self.run is not None:
             found = candidates_from_run(self.run, collection, self.depth)
-            missing = sum(not documents for documents in found.values())
-            if missing:
-                reporter.message(
-                    f"{self.run.name} has no documents for {missing} of {len(found)} queries of "
-                    f"{collection.name}: they count as 0"
-                )
+            _tell_missing(self.run.name, found, collection, reporter)
             return found, self.run.name
         if collection.candidates is not None:
             longest = max(map(len, collection.candidates.values()))
@@ -86,7 +82,18 @@ class FirstStage:
             reporter.message(f"BM25 reads the documents of {collection.name}")
             write_run(file, bm25(collection, self.depth), BM25)
         run = read_run(file)
-        return {q: list(run.get(q, {}).items()) for q in collection.queries}, BM25
+        found = {q: list(run.get(q, {}).items()) for q in collection.queries}
+        _tell_missing("BM25", found, collection, reporter)
+        return found, BM25
+
+
+def _tell_missing(name: str, found: Candidates, collection: Collection, reporter: Reporter) -> None:
+    missing = sum(not documents for documents in found.values())
+    if missing:
+        of = counted(len(found), "query")
+        reporter.message(
+            f"{name} has no documents for {missing} of {of} of {collection.name}: they count as 0"
+        )
 
 
 def evaluate(

@@ -1,20 +1,24 @@
 """The parts of a collection on disk: JSON lines, TREC's and BEIR's tables, Parquet.
 
-A part `NAME` of a folder is `NAME.jsonl`, `NAME.tsv`, `NAME.parquet`, or every such file in the
-folder `NAME`, or those called `NAME-….parquet`, as repositories of data sets have them.
+A part `NAME` of a folder is `NAME.jsonl`, `NAME.tsv` (or packed, with `.gz` behind),
+`NAME.parquet`, or every such file in the folder `NAME`, or those called `NAME-….parquet`, as
+repositories of data sets have them.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from erank_lite.errors import InputError, missing_extra
 
 Row = dict[str, Any]
-_SUFFIXES = (".jsonl", ".tsv", ".parquet")
+_SUFFIXES = (".jsonl", ".jsonl.gz", ".tsv", ".tsv.gz", ".parquet")
 _MAX_GRADE = 1000  # trec_eval reserves memory by the highest grade
 _QRELS = ("query-id", "corpus-id", "score")
 
@@ -28,60 +32,103 @@ def part(folder: Path, *names: str) -> list[Path]:
         if not found and path.is_dir():
             files = sorted(f for f in path.iterdir() if f.is_file())
             for suffix in _SUFFIXES:  # the same rows may be there twice, in two formats
-                found = found or [f for f in files if f.suffix == suffix]
+                found = found or [f for f in files if f.name.endswith(suffix)]
         found = found or sorted(path.parent.glob(f"{path.name}-*.parquet"))
         if found:
             return found
     return []
 
 
-def rows(files: list[Path], *needed: str) -> Iterator[Row]:
+def rows(
+    files: list[Path],
+    *needed: str,
+    ids: Sequence[str] = (),
+    texts: Sequence[str] = (),
+    blanks: Sequence[str] = (),
+) -> Iterator[Row]:
     """Yield the rows of these files.
 
     Args:
         files: of one part.
         needed: keys that every row must have.
+        ids: keys that must hold an id; it becomes a string.
+        texts: keys that must hold a text.
+        blanks: keys that may hold a text; where they are missing or null, it is empty.
 
     Raises:
-        InputError: a file cannot be read, or a row lacks a key; the message names file and line.
+        InputError: a file cannot be read, or a row is not as it must be; the message names file and
+            line.
         ModelError: the extra `eval`, which reads Parquet, is not installed.
     """
     for file in files:
-        read = {".jsonl": _json_lines, ".tsv": _table, ".parquet": _parquet}[file.suffix]
-        number = 0
+        kind = file.with_suffix("") if file.suffix == ".gz" else file
+        read = {".jsonl": _json_lines, ".tsv": _table, ".parquet": _parquet}[kind.suffix]
         try:
             for number, row in read(file):
-                missing = [key for key in needed if key not in row]
-                if missing:
-                    raise InputError(f"`{file}`, line {number}: there is no {missing[0]!r}")
-                yield row
+                where = f"`{file}`, line {number}"
+                for key in (*needed, *ids, *texts):
+                    if key not in row:
+                        raise InputError(f"{where}: there is no {key!r}")
+                own = {key: _id(row[key], key, where) for key in ids}
+                own |= {key: _text(row[key], key, where) for key in texts}
+                own |= {key: _text(row.get(key) or "", key, where) for key in blanks}
+                yield row | own
         except UnicodeDecodeError:
             raise InputError(f"`{file}`, line {_undecodable(file)}: not valid UTF-8") from None
+        except (gzip.BadGzipFile, EOFError, zlib.error):
+            raise InputError(f"`{file}` cannot be unpacked: it is damaged") from None
         except OSError as error:
             raise InputError(f"`{file}` cannot be read: {error.strerror or error}") from None
+
+
+def _id(value: Any, key: str, where: str) -> str:
+    if (isinstance(value, str) and value.strip()) or type(value) is int:
+        return str(value)
+    raise InputError(f"{where}: {key} must be an id, not {_shown(value)}")
+
+
+def _text(value: Any, key: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{where}: {key} must be a text, not {_shown(value)}")
+    return value
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, default=str)[:40]
 
 
 def grades(files: list[Path]) -> dict[str, dict[str, int]]:
     """Return judgements by query and document, from BEIR's tables or rows of the same names.
 
     Raises:
-        InputError: a file cannot be read, or a grade is not an integer.
+        InputError: a file cannot be read, or a grade is not a whole number.
     """
     found: dict[str, dict[str, int]] = {}
-    for row in rows(files, *_QRELS):
+    for row in rows(files, "score", ids=_QRELS[:2]):
         query, document, grade = (row[key] for key in _QRELS)
         where = f"`{files[0]}`: the grade of {document!r} for query {query!r}"
-        try:
-            value = int(grade)
-        except (TypeError, ValueError):
-            raise InputError(f"{where} is not an integer: {str(grade)[:40]!r}") from None
+        value = _whole(grade)
+        if value is None:
+            raise InputError(f"{where} is not a whole number: {_shown(grade)}")
         if abs(value) > _MAX_GRADE:
             raise InputError(
                 f"{where} is {value}: grades lie between -{_MAX_GRADE} and {_MAX_GRADE}"
             )
-        if found.setdefault(str(query), {}).setdefault(str(document), value) != value:
+        if found.setdefault(query, {}).setdefault(document, value) != value:
             raise InputError(f"{where} is given twice, as two different numbers")
     return found
+
+
+def _whole(grade: Any) -> int | None:
+    """Return a whole number in any notation, such as 1, "1", 1.0 and "1e0"; None for others."""
+    if isinstance(grade, bool) or not isinstance(grade, int | float | str):
+        return None
+    try:
+        value = Decimal(str(grade).strip())
+        # Far beyond any grade, whose digits would take long to write down.
+        return int(value) if value == value.to_integral_value() and value.adjusted() < 20 else None
+    except (InvalidOperation, ValueError, OverflowError):
+        return None
 
 
 def ids_of(row: Row, name: str, where: Path) -> list[str]:
@@ -98,7 +145,7 @@ def ids_of(row: Row, name: str, where: Path) -> list[str]:
 
 def _undecodable(file: Path) -> int:
     """Return the number of the first line that is not UTF-8."""
-    with file.open("rb") as lines:
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 line.decode()
@@ -107,14 +154,23 @@ def _undecodable(file: Path) -> int:
     return 0
 
 
+def _opened(file: Path) -> TextIO:
+    if file.suffix == ".gz":
+        return cast(TextIO, gzip.open(file, "rt", encoding="utf-8-sig"))
+    return file.open(encoding="utf-8-sig")
+
+
 def _json_lines(file: Path) -> Iterator[tuple[int, Row]]:
-    with file.open(encoding="utf-8-sig") as lines:
+    with _opened(file) as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
                     row = json.loads(line)
-                except ValueError as error:
-                    raise InputError(f"`{file}`, line {number}: not valid JSON ({error})") from None
+                except json.JSONDecodeError as error:
+                    why = error.msg
+                    raise InputError(f"`{file}`, line {number}: not valid JSON ({why})") from None
+                except (ValueError, RecursionError):
+                    raise InputError(f"`{file}`, line {number}: not valid JSON") from None
                 if not isinstance(row, dict):
                     raise InputError(f"`{file}`, line {number}: not a JSON object")
                 yield number, row
@@ -122,7 +178,7 @@ def _json_lines(file: Path) -> Iterator[tuple[int, Row]]:
 
 def _table(file: Path) -> Iterator[tuple[int, Row]]:
     """Yield the rows of a table whose first line names the columns (BEIR's judgements)."""
-    with file.open(encoding="utf-8-sig") as lines:
+    with _opened(file) as lines:
         header: list[str] = []
         for number, line in enumerate(lines, 1):
             cells = line.rstrip("\r\n").split("\t")

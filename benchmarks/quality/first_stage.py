@@ -27,9 +27,10 @@ BM25 = "BM25 (k1 0.9, b 0.4, Porter)"
 
 _K1, _B = 0.9, 0.4
 # Lucene's English analyzer: words as its StandardTokenizer cuts them (about: letters and digits,
-# with inner apostrophes and points), no possessive 's, lower case, these stop words, and Porter's
-# stems.
-_WORD = r"[^\W_]+(?:['\u2019.][^\W_]+)*"
+# with inner apostrophes and points; each Han character and each Hiragana alone, as languages
+# without spaces have them), no possessive 's, lower case, these stop words, and Porter's stems.
+_ALONE = "\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = rf"[{_ALONE}]|[^\W_{_ALONE}]+(?:['\u2019.][^\W_{_ALONE}]+)*"
 _POSSESSIVE = re.compile(r"['\u2019][sS]\b")
 _STOP_WORDS = [
     "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it",
