@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erank_lite.errors import ModelError
+from erank_lite.util.network import proxy_for
 from erank_lite.util.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -205,6 +206,7 @@ def _explained(repository: str, revision: str | None, file: str | None = None) -
         utils.disable_progress_bars()
     what = f"{file} of {repository}" if file else repository
     try:
+        proxy_for(constants.ENDPOINT)
         yield
     except errors.GatedRepoError:
         raise ModelError(

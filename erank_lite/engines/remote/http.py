@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from erank_lite.errors import InputError
+from erank_lite.util.network import certificates, proxy_for
 
 KEY = "ERANK_LITE_API_KEY"
 """The environment variable that holds the server's key."""
@@ -71,6 +72,7 @@ class ServerClient:
 
         Raises:
             InputError: the address or the key cannot be.
+            ModelError: the proxy or the certificates that are named cannot be used.
         """
         base = _address(url)
         self.name = f"{base.scheme}://{base.netloc.decode()}{base.path.rstrip('/')}"
@@ -83,6 +85,10 @@ class ServerClient:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT), pool=None),
             limits=httpx.Limits(),
+            # Not by httpx, which fails at what other programs set these variables to.
+            trust_env=False,
+            proxy=proxy_for(str(base)),
+            verify=certificates() if base.scheme == "https" else False,
         )
 
     async def ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
