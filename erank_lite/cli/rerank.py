@@ -37,8 +37,8 @@ def rerank(
         list[str],
         typer.Argument(
             help="Documents: .jsonl or .json (content or text, and optionally id and "
-            "first_stage_score), .csv or .tsv with such columns, a folder of text files, any other "
-            "file (one document a line), or - for standard input (JSONL or lines).",
+            "first_stage_score), .csv or .tsv with such columns, a folder of text files, .txt (one "
+            "document a line), or any other file and - for standard input, read by their look.",
             show_default=False,
         ),
     ],

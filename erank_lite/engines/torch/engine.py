@@ -299,8 +299,8 @@ class TorchEngine(Engine):
         at = self._active.index(sequence)
         last = self._active.pop()
         if last is not sequence:
-            assert self._cache is not None
-            self._cache.move(len(self._active), at, last.past)
+            if self._cache is not None:  # there is none after an error in making it
+                self._cache.move(len(self._active), at, last.past)
             self._active[at] = last
 
     # The model
