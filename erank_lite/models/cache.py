@@ -25,6 +25,9 @@ from erank_lite.models.checkpoint import BUNDLED_FOLDER, BUNDLED_MODEL
 from erank_lite.util.files import locked
 
 
+_WHOLE, _STRETCHES, _STRETCH = 16 << 20, 512, 4096  # bytes read at once, stretches, bytes of each
+
+
 def cache_folder() -> Path:
     """Return the cache's folder: ERANK_LITE_CACHE, or the one that the system has for caches.
 
@@ -45,7 +48,14 @@ def cache_folder() -> Path:
 
 
 def identity(folder: Path) -> tuple[str, str, str]:
-    """Return (group, state, name) under which what is made of a checkpoint folder is kept."""
+    """Return (group, state, name) under which what is made of a checkpoint folder is kept.
+
+    The state is that of the content: the times of files are all equal in many images, and change
+    where a folder is copied.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
     digest = hashlib.sha256()
     if folder == BUNDLED_FOLDER:
         # By what is in it: each environment has a copy, and all of one version are the same.
@@ -54,10 +64,29 @@ def identity(folder: Path) -> tuple[str, str, str]:
         return BUNDLED_MODEL, digest.hexdigest()[:16], BUNDLED_MODEL
     digest.update(str(folder.resolve()).encode())
     for file in sorted(p for p in folder.iterdir() if p.is_file()):
-        state = file.stat()
-        digest.update(f"{file.name}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+        try:
+            digest.update(f"{file.name}\0".encode())
+            digest.update(_looked_through(file))
+        except OSError as error:
+            raise ModelError(f"`{file}` cannot be read: {error.strerror}") from None
     name = folder.resolve().name
     return f"folder--{name}", digest.hexdigest()[:16], name
+
+
+def _looked_through(file: Path) -> bytes:
+    """Return a digest of a file: of its beginning, and of stretches all through what follows.
+
+    The stretches lie closer than the matrices of a layer are large, so that none is passed over.
+    """
+    size = file.stat().st_size
+    digest = hashlib.sha256(size.to_bytes(8, "little"))
+    with file.open("rb") as data:
+        digest.update(data.read(_WHOLE))
+        step = max(_STRETCH, (size - _WHOLE) // _STRETCHES)
+        for start in range(_WHOLE, size, step):
+            data.seek(start)
+            digest.update(data.read(_STRETCH))
+    return digest.digest()
 
 
 @contextlib.contextmanager

@@ -493,7 +493,15 @@ def test_a_folder_is_converted_once_for_reranking(tmp_path: Path) -> None:
         files = (tmp_path / "cache").rglob("*.gguf")
         return sorted((p, p.stat().st_mtime_ns) for p in files)
 
+    def dated(seconds: int) -> None:
+        for file in source.iterdir():
+            os.utime(file, (seconds, seconds))
+
+    dated(1)
     first = made()
     assert len(first) == 1 and made() == first
+    dated(2)
+    assert made() == first  # the same checkpoint, copied
     write_checkpoint(source, tensors=qwen3_tensors(SIZE, seed=1))
-    assert len(made()) == 2  # another checkpoint now, another file
+    dated(2)
+    assert len(made()) == 2  # another checkpoint now, another file, whatever its times
