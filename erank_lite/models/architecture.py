@@ -39,6 +39,23 @@ class TensorSpec:
     heads: int = 0
 
 
+def architecture_name(config: Mapping[str, Any]) -> str | None:
+    """Return the name of a checkpoint's architecture as Transformers has it.
+
+    FSDP writes its own before it; where none is named, `model_type` tells.
+
+    Example:
+        >>> architecture_name({"architectures": ["FSDPQwen3ForCausalLM"]})
+        'Qwen3ForCausalLM'
+        >>> architecture_name({"model_type": "llama"})
+        'LlamaForCausalLM'
+    """
+    found = config.get("architectures")
+    if isinstance(found, list) and found:
+        return str(found[0]).removeprefix("FSDP")
+    return {kind: name for name, kind in _NAMES.items()}.get(str(config.get("model_type")))
+
+
 @dataclass(frozen=True)
 class Rope:
     """Rotary position embedding, whichever version of Transformers wrote it down."""
@@ -80,8 +97,7 @@ class Architecture:
             ModelError: it is not a known one, uses what llama.cpp does not compute, or lacks a
                 number.
         """
-        found = config.get("architectures")
-        named = str(found[0]) if isinstance(found, list) and found else None
+        named = architecture_name(config)
         if named not in _NAMES:
             classifier = "Classification" in str(named)
             raise ModelError(

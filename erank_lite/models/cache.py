@@ -24,7 +24,6 @@ from erank_lite.errors import InputError, ModelError
 from erank_lite.models.checkpoint import BUNDLED_FOLDER, BUNDLED_MODEL
 from erank_lite.util.files import locked
 
-
 _WHOLE, _STRETCHES, _STRETCH = 16 << 20, 512, 4096  # bytes read at once, stretches, bytes of each
 
 

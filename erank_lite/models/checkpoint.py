@@ -11,7 +11,7 @@ from typing import Any
 from erank_lite.errors import ModelError
 from erank_lite.models.safetensors import DTYPES, StoredTensor, read_header, stored_tensors
 from erank_lite.text.tokenizer import Tokenizer
-from erank_lite.util.files import read_json
+from erank_lite.util.files import read_json, refuse_pointer
 
 BUNDLED_MODEL = "erank-tiny"
 BUNDLED_FOLDER = Path(__file__).parents[1] / BUNDLED_MODEL
@@ -154,6 +154,7 @@ class Checkpoint:
                 "download it, or make one with Transformers: "
                 "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
             )
+        refuse_pointer(self.path / TOKENIZER)
         return Tokenizer.from_checkpoint(self.path)
 
     def chat_templates(self) -> str | list[dict[str, str]]:

@@ -23,6 +23,7 @@ from erank_lite.machine.shapes import (
     ModelShape,
     largest,
 )
+from erank_lite.util.files import refuse_pointer
 
 _SCALARS = {
     0: "B",
@@ -80,6 +81,7 @@ class GGUFFile:
         try:
             if path.exists() and not path.is_file() and not path.is_dir():
                 raise ModelError(f"`{path}` is a pipe or device", "give a .gguf file")
+            refuse_pointer(path)
             with path.open("rb") as file:
                 size = path.stat().st_size
                 if size < 24:

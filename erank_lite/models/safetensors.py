@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from erank_lite.errors import ModelError
-from erank_lite.util.files import read_json
+from erank_lite.util.files import read_json, refuse_pointer
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -44,10 +44,11 @@ def stored_tensors(path: Path, dtypes: Mapping[str, int] = DTYPES) -> dict[str, 
     Raises:
         ModelError: a file is missing, cut short or damaged, or holds another type.
     """
-    if (path / INDEX).is_file():
-        return _locate_by_index(path, dtypes)
+    # As in Transformers, whole weights go before an index, which may be left of other ones.
     if (path / SINGLE).is_file():
         return read_header(path / SINGLE, dtypes)
+    if (path / INDEX).is_file():
+        return _locate_by_index(path, dtypes)
     shards = sorted(p.name for p in path.glob("model-*-of-*.safetensors"))
     if shards:
         raise ModelError(
@@ -69,10 +70,11 @@ def _locate_by_index(path: Path, dtypes: Mapping[str, int]) -> dict[str, StoredT
     index = read_json(path / INDEX).get("weight_map")
     if not isinstance(index, dict) or not index:
         raise ModelError(f"`{path / INDEX}` has no weight_map")
-    for file in index.values():
+    for name, file in index.items():
         # A name is joined to the folder's path, so it must not lead elsewhere.
-        if not isinstance(file, str) or Path(file).name != file:
+        if not isinstance(file, str) or Path(file).is_absolute() or ".." in Path(file).parts:
             raise ModelError(f"`{path / INDEX}` names {file!r}, which is not a file of this folder")
+        index[name] = Path(file).as_posix()  # `./a` and `a` are one
     files = sorted(set(index.values()))
     missing = [file for file in files if not (path / file).is_file()]
     if missing:
@@ -92,13 +94,7 @@ def _locate_by_index(path: Path, dtypes: Mapping[str, int]) -> dict[str, StoredT
                     + ": the shards are not of one checkpoint"
                 )
             tensors[name] = tensor
-    lost = [name for name in index if name not in tensors]
-    if lost:
-        raise ModelError(
-            f"`{path / INDEX}` places {lost[0]} in {index[lost[0]]}, but it is not there "
-            f"({len(lost)} in all)",
-            "download that file again",
-        )
+    # What the index names and no file has may not be needed: whoever needs it, misses it.
     return tensors
 
 
@@ -106,6 +102,7 @@ def read_header(file: Path, dtypes: Mapping[str, int]) -> dict[str, StoredTensor
     """Return the tensors of one safetensors file, from its header; see `stored_tensors`."""
     try:
         size = file.stat().st_size
+        refuse_pointer(file)
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             if size < 8 or length > min(_MAX_HEADER, size - 8):

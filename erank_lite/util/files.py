@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from erank_lite.errors import InputError, ModelError
 
 _log = logging.getLogger(__name__)
+_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
     if optional and not path.is_file():
         return {}
     try:
+        refuse_pointer(path)
         value = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ModelError(f"`{path}` cannot be read: {error.strerror}") from None
@@ -34,6 +36,21 @@ def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"`{path}` must hold a JSON object, not a {type(value).__name__}")
     return value
+
+
+def refuse_pointer(path: Path) -> None:
+    """Refuse what Git leaves in place of a large file where Git LFS is not installed.
+
+    Raises:
+        ModelError: the file is such a pointer.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise ModelError(
+                f"`{path}` is a Git LFS pointer, not the file itself",
+                "install Git LFS and run git lfs pull, or download the model with hf download",
+            )
 
 
 @contextlib.contextmanager

@@ -343,8 +343,6 @@ INDEX = "model.safetensors.index.json"
 SHARD_MISTAKES: list[tuple[str, Callable[[Path], Any]]] = [
     ("is incomplete: the index names model-00002", lambda f: (f / SHARD).unlink()),
     ("has shards .* but no model.safetensors.index", lambda f: (f / INDEX).unlink()),
-    ("places gone in model-00002.* but it is not there", change_json(
-        INDEX, lambda i: i["weight_map"].update(gone=SHARD))),
     ("which the index does not know", change_json(INDEX, lambda i: i["weight_map"].pop(NORM))),
     ("which the index places in", change_json(INDEX, lambda i: i["weight_map"].update(
         {NORM: SHARD if i["weight_map"][NORM] != SHARD else SHARD.replace("2-", "1-")}))),
@@ -365,6 +363,45 @@ def test_damaged_shards_are_refused(
     with pytest.raises(ModelError, match=message):
         convert_gguf(source, tmp_path / "out.gguf", "BF16")
     assert not list(tmp_path.glob("out*"))
+
+
+def stale_index(folder: Path) -> None:
+    (folder / INDEX).write_text('{"weight_map": {"x": "model-00001-of-00009.safetensors"}}')
+
+
+ODD: list[tuple[str, int, Callable[[Path], Any]]] = [
+    ("an index of other weights beside the whole", 1, stale_index),
+    ("an index that names what is nowhere", 3, change_json(
+        INDEX, lambda i: i["weight_map"].update({"mtp.weight": SHARD}))),
+    ("an index with ./ before its names", 3, change_json(
+        INDEX, lambda i: i.update(weight_map={k: f"./{v}" for k, v in i["weight_map"].items()}))),
+    ("an architecture as FSDP names it", 1, config(architectures=["FSDPQwen3ForCausalLM"])),
+    ("no architecture but a model type", 1, config(architectures=None)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("what", "shards", "change"), ODD, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_what_transformers_loads_is_loaded(
+    tmp_path: Path, what: str, shards: int, change: Callable[[Path], None]
+) -> None:
+    source = write_checkpoint(tmp_path / "m", shards=shards)
+    expected = tensors_of(converted(source, "BF16"))
+    change(source)
+    convert_gguf(source, tmp_path / "again.gguf", "BF16")
+    assert tensors_of(tmp_path / "again.gguf") == expected
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_pointers_of_git_lfs_are_named(tmp_path: Path, name: str) -> None:
+    source = write_checkpoint(tmp_path / "m")
+    (source / name).write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 3920052224\n"
+    )
+    with pytest.raises(ModelError, match=f"{name}` is a Git LFS pointer") as raised:
+        convert_gguf(source, tmp_path / "out.gguf", "BF16")
+    assert "git lfs pull" in (raised.value.hint or "")
 
 
 def test_numbers_too_large_for_f16_are_refused(tmp_path: Path) -> None:

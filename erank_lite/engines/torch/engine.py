@@ -34,6 +34,7 @@ from erank_lite.errors import InputError, ModelError
 from erank_lite.machine.hardware import probe
 from erank_lite.machine.plan import Plan
 from erank_lite.machine.shapes import ModelShape
+from erank_lite.models.architecture import architecture_name
 from erank_lite.models.checkpoint import Checkpoint
 from erank_lite.models.text import ModelText
 from erank_lite.types import Completion, Guide, Request, Step
@@ -394,8 +395,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def _check_architecture(folder: Checkpoint) -> None:
-    found = folder.config.get("architectures")
-    kind = str(found[0]) if isinstance(found, list) and found else None
+    kind = architecture_name(folder.config)
     if kind not in ("Qwen3ForCausalLM", "LlamaForCausalLM"):
         raise ModelError(
             f"`{folder.path}`: the checkpoint's architecture is {kind}; Qwen3ForCausalLM (ERank) "
