@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erank_lite.cli.output import EXIT_CODES, say
+from erank_lite.cli.output import EXIT_CODES, interrupt_when_ended, say
 from erank_lite.util.units import file_size
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ def _conversion(source: str) -> Iterator[tuple[Path, Reporter]]:
     from erank_lite.models.ref import ModelRef
 
     # Ended from outside, it tidies up as when it is interrupted.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt_when_ended()
     try:
         with TerminalReporter() as reporter:
             yield checkpoint_folder(ModelRef.parse(source), reporter), reporter

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import textwrap
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from erank_lite.cli.output import EXIT_CODES, Terminal, printable
+from erank_lite.cli.output import EXIT_CODES, Terminal, interrupt_when_ended, printable
 from erank_lite.util.units import counted
 
 app = typer.Typer(add_completion=False)
@@ -56,7 +55,7 @@ def demo() -> None:
     from erank_lite.reranker import Reranker, sort_results
 
     # Ended from outside, a conversion tidies up as when it is interrupted.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt_when_ended()
     console = Terminal(highlight=False)
     mark = "✓" if console.encoding.lower().startswith("utf") else "*"
     console.print(_BEFORE.format(model=BUNDLED_MODEL, mark=mark), soft_wrap=True)

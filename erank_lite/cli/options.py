@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from erank_lite.cli.output import interrupt_when_ended
 from erank_lite.engines import ENGINES
 from erank_lite.engines.options import EngineOptions
 from erank_lite.errors import InputError
@@ -122,7 +122,7 @@ def prepared(settings: Settings, out: Path) -> Settings:
     from erank_lite.families.erank.score import parse_thinking
 
     # A job that is ended from outside says what is kept, as one that is interrupted.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt_when_ended()
     instruction_text(settings.instruction)
     parse_thinking(settings.thinking)
     # Made with its first file: what is refused before leaves no empty folder.

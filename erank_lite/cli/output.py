@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -29,6 +30,17 @@ class Terminal(Console):
     def on_broken_pipe(self) -> None:
         """Let the error go on: rich would end the program here, with a code of its own."""
         raise
+
+
+def interrupt_when_ended() -> None:
+    """Have a command that is ended from outside say what is kept, as one that is interrupted.
+
+    SIGHUP comes when the terminal is closed; where nohup has it ignored, it stays so.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def printable(text: str) -> str:

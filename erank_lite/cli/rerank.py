@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from erank_lite.cli import options
 from erank_lite.cli.documents import Record, content_of, read_documents
-from erank_lite.cli.output import EXIT_CODES, Terminal, printable, say
+from erank_lite.cli.output import EXIT_CODES, Terminal, interrupt_when_ended, printable, say
 from erank_lite.errors import InputError, ModelError
 from erank_lite.util.json_lines import json_line
 from erank_lite.util.units import counted
@@ -156,7 +155,7 @@ def rerank(
     instruction_text(instruction)
     parse_thinking(thinking)
     # A job that is ended from outside prints what is finished, as one that is interrupted.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt_when_ended()
     if model is None:
         say(
             f"no --model: using {BUNDLED_MODEL}, the small bundled model; "

@@ -84,7 +84,7 @@ class ModelRef:
             InputError: the name is empty or malformed, or the type is unknown.
             ModelError: nothing of this name is here, and no Hub name looks like it.
         """
-        text = str(name)
+        text = _expanded(str(name))
         if text.lower().startswith(("http://", "https://")) and isinstance(name, str):
             if not text.partition("://")[2].strip("/"):
                 raise InputError(
@@ -98,10 +98,10 @@ class ModelRef:
         if _exists(Path.is_file, text):
             return cls("file", text, Path(text))
         if _exists(Path.is_dir, text):
-            return cls("folder", text, Path(text))
+            return cls("folder", text, _snapshot(Path(text)))
         path, _, path_type = text.rpartition(":")
         if path and Path(path).is_dir():
-            return cls("folder", text, Path(path), type=check_type(path_type))
+            return cls("folder", text, _snapshot(Path(path)), type=check_type(path_type))
         if path and Path(path).is_file():
             raise InputError(f"`{text}`: a file has its type already", f"leave :{path_type} out")
         return cls._parse_hub_name(text, before, type_name if colon else None)
@@ -174,6 +174,23 @@ def _meant(name: str, after_colon: str | None) -> str:
     if close:
         return f"did you mean {known[close[0]]}{suffix}?"
     return f"a model on the Hub is named OWNER/NAME, as in {PUBLISHER}/ERank-4B:{DEFAULT_TYPE}"
+
+
+def _expanded(name: str) -> str:
+    """Return a name with the home folder in place of ~, which a shell leaves in `--model=~/x`."""
+    try:
+        return str(Path(name).expanduser()) if name.startswith("~") else name
+    except RuntimeError:  # no such user
+        return name
+
+
+def _snapshot(folder: Path) -> Path:
+    """Return the checkpoint in a repository of the Hub's own cache (`models--OWNER--NAME`)."""
+    main = folder / "refs" / "main"
+    if not (folder.name.startswith("models--") and main.is_file()):
+        return folder
+    found = folder / "snapshots" / main.read_text().strip()
+    return found if found.is_dir() else folder
 
 
 def _exists(check: Callable[[Path], bool], name: str) -> bool:

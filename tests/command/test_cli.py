@@ -656,7 +656,7 @@ def test_a_closed_stream_is_no_crash(ask: list[str], cats: Path, stream: int):
         assert done.returncode == 0 and len(rows(done.stdout)) == 3
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_keeps_what_is_finished(ask: list[str], tmp_path: Path, how: signal.Signals):
     """The progress, which a terminal gets, tells when to interrupt."""
     (tmp_path / "d.txt").write_text("".join(f"document {i}\n" for i in range(3000)))

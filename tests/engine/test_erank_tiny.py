@@ -160,6 +160,21 @@ def test_a_near_miss_is_an_error_that_helps(name: str, says: str) -> None:
     assert says in (raised.value.hint or "")
 
 
+def test_names_that_a_shell_or_the_hubs_cache_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    assert ModelRef.parse("~/m.gguf").path == tmp_path / "m.gguf"
+    kept = tmp_path / "models--Alibaba-NLP--ERank-4B"
+    snapshot = kept / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("abc")
+    assert ModelRef.parse(kept).path == snapshot
+    assert ModelRef.parse(f"{kept}:Q4_K_M").path == snapshot
+
+
 def test_a_files_name_takes_no_type(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     with pytest.raises(InputError, match="a file has its type already"):
