@@ -1,9 +1,9 @@
 """Prove a clone in a fresh virtual environment, with nothing installed by hand.
 
 Always: style and types, both lines of the README's quick start, a checkpoint that becomes a GGUF
-and reranks, and the comparisons with Transformers and with llama.cpp's own programs. The parts of
-INPUTS take long and seldom change: each runs when its inputs are not those of .ci/proved.json,
-with which it last passed. Needed are Python 3.11 or newer and a C++ compiler.
+and reranks, and the comparisons with Transformers. The parts of INPUTS take long and seldom change:
+each runs when its inputs are not those of .ci/proved.json, with which it last passed. Needed are
+Python 3.11 or newer and a C++ compiler.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ PROVED = ROOT / ".ci" / "proved.json"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 
+(LLAMA_CPP,) = (d for d in PROJECT["dependencies"] if d.startswith("llama-cpp-python"))
 TORCH = "torch==2.13.0"  # the smallest install; any newer works
 # By file: what a module's tests share is made once. Each process has cores of its own, see
 # tests/conftest.py.
@@ -62,6 +63,21 @@ INPUTS = {
         "erank_lite/models/checkpoint.py",
         "erank_lite/models/safetensors.py",
         "**/architecture*.py",
+    ],
+    "programs": [
+        "tests/parity",
+        "tests/engine/test_imatrix.py",
+        "tests/support",
+        "convert/*.py",
+        "convert/gguf",
+        "convert/imatrix",
+        "erank_lite/engines/remote",
+        "erank_lite/engines/llama_cpp",
+        "erank_lite/models/architecture.py",
+        "erank_lite/models/checkpoint.py",
+        "erank_lite/models/safetensors.py",
+        "erank_lite/text",
+        "erank_lite/ggml.py",
     ],
     "training": ["tests/endurance/test_training.py", "training", "erank_lite/erank-tiny/README.md"],
 }
@@ -125,21 +141,24 @@ def venv(folder: Path, python: str = sys.executable) -> dict[str, str]:
 class LlamaCpp:
     """llama.cpp out of llama-cpp-python's source archive, kept for the next run on this machine."""
 
-    def __init__(self, work: Path, environment: dict[str, str]) -> None:
-        """Download the source and begin to compile it, if that was not done before."""
-        (requirement,) = (d for d in PROJECT["dependencies"] if d.startswith("llama-cpp-python"))
+    def __init__(self, work: Path, environment: dict[str, str], programs: bool) -> None:
+        """Download the source and begin to compile it, if that was not done before.
+
+        The programs take as long as the libraries: they are compiled only where they are needed.
+        """
         download = "python -m pip download -q --no-deps --no-binary llama-cpp-python"
         run(
             "llama.cpp, source",
             f"cd {work}",
-            f"{download} {shlex.quote(requirement)}",
+            f"{download} {shlex.quote(LLAMA_CPP)}",
             "tar xzf llama_cpp_python-*.tar.gz",
             environment=environment,
         )
         (self.package,) = (p for p in work.glob("llama_cpp_python-*") if p.is_dir())
         self.source = self.package / "vendor" / "llama.cpp"
         cpu = re.search(r"^flags.*$", _read("/proc/cpuinfo"), re.M)
-        key = [self.package.name, *FLAGS, platform.platform(), cpu[0] if cpu else ""]
+        self.tools = TOOLS if programs else ()
+        key = [self.package.name, *FLAGS, *self.tools, platform.platform(), cpu[0] if cpu else ""]
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         name = f"{self.package.name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
         self.folder = caches / "erank-lite-ci" / name
@@ -155,14 +174,14 @@ class LlamaCpp:
             f"export PATH={work / 'cmake' / 'bin'}:$PATH",
             "pip install -q cmake ninja",
             f"cmake -G Ninja -S {self.source} -B {build} {shlex.join(FLAGS)}",
-            f"ninja -C {build} -j 2 {' '.join(TOOLS)}",
+            f"ninja -C {build} -j 2 {' '.join(self.tools or LIBRARIES)}",
             # The package around these libraries, without compiling them again. What git ignores is
             # not packed, and it ignores libraries.
             f"rm -f {self.package}/.gitignore",
             f"mkdir -p {made} {self.package}/llama_cpp/lib",
             f"cp {libraries} {self.package}/llama_cpp/lib/",
             f"CMAKE_ARGS=-DLLAMA_BUILD=OFF pip wheel -q --no-deps -w {made} {self.package}",
-            f"cp {build}/bin/*.so {' '.join(f'{build}/bin/{tool}' for tool in TOOLS)} {made}/",
+            f"cp {build}/bin/*.so {' '.join(f'{build}/bin/{tool}' for tool in self.tools)} {made}/",
             f"mkdir -p {self.folder.parent} && mv {made} {self.folder}",
         ]
         with self.log.open("wb") as log:
@@ -191,7 +210,7 @@ class LlamaCpp:
 
     def programs(self) -> dict[str, str]:
         """Return the variables by which the tests find llama.cpp's source and programs."""
-        names = {tool.upper().replace("-", "_"): str(self.folder / tool) for tool in TOOLS}
+        names = {tool.upper().replace("-", "_"): str(self.folder / tool) for tool in self.tools}
         return names | {"LLAMA_CPP_SOURCE": str(self.source)}
 
     def stop(self) -> None:
@@ -218,7 +237,7 @@ def fingerprint(part: str) -> str:
         if not found:
             sys.exit(f"{part} depends on {pattern}, which is not there: correct INPUTS")
         files |= found
-    state = hashlib.sha256(json.dumps(EXTRAS.get(part)).encode())
+    state = hashlib.sha256(json.dumps([EXTRAS.get(part), LLAMA_CPP]).encode())
     for name in sorted(files):
         state.update(f"\n{name} {hashlib.sha256((ROOT / name).read_bytes()).hexdigest()}".encode())
     return state.hexdigest()
@@ -230,11 +249,17 @@ def proved() -> dict[str, dict[str, str]]:
     return found
 
 
+def is_proved(part: str) -> bool:
+    """Whether a part passed with the inputs as they are."""
+    before = proved().get(part)
+    return before is not None and before["inputs"] == fingerprint(part)
+
+
 def wanted(part: str, everything: bool) -> bool:
     """Whether a part is to run; else say since when it need not."""
-    before = proved().get(part)
-    if everything or before is None or before["inputs"] != fingerprint(part):
+    if everything or not is_proved(part):
         return True
+    before = proved()[part]
     since = f"its inputs are those of {before['commit'][:9]}, where it passed on {before['date']}"
     steps.append((part, None, f"left out, {since}"))
     print(f"- {part}: {since}", flush=True)
@@ -314,7 +339,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="erank-lite-ci-") as folder:
         work = Path(folder)
         environment = venv(work / "venv")
-        llama_cpp = LlamaCpp(work, environment)
+        asked = options.all or "programs" in (options.only or ())
+        programs = asked or (not options.only and not is_proved("programs"))
+        llama_cpp = LlamaCpp(work, environment, programs)
         try:
             passed = prove(options, work, llama_cpp, environment)
         finally:
@@ -362,7 +389,6 @@ def prove(
         )
         tests = environment | {"PYTEST_ADDOPTS": PARALLEL}
         run("README, tests", test_line, environment=tests)
-    environment = environment | llama_cpp.programs()
     if not options.only:
         marked = "-m 'reference and not slow and not gptq'"
         run(
@@ -371,7 +397,10 @@ def prove(
             f"python -m pytest -q {PARALLEL} {marked}",
             environment=environment,
         )
+    references = f"pip install -q {TORCH} -e '.[reference]'"
+    compared = "tests/parity tests/engine/test_imatrix.py -m reference"
     parts = {
+        "programs": f"{references} && python -m pytest -q {PARALLEL} {compared}",
         "endurance": "python -m pytest -q -m slow",
         "gptq": f"pip install -q {TORCH} -e '.[gptq]' && python -m pytest -q -m gptq",
         "training": f"pip install -q {TORCH} -e '.[training]' && python -m pytest -q -m training",
@@ -381,7 +410,7 @@ def prove(
         if options.only and part not in options.only:
             continue
         if wanted(part, options.all or bool(options.only)):
-            run(part, command, environment=environment)
+            run(part, command, environment=environment | llama_cpp.programs())
             passed.append(part)
     if options.all:
         other_pythons(work, llama_cpp.wheel)
