@@ -341,9 +341,9 @@ class Call:
         self._queue.check_process()
         found: list[Request[Guide]] = []
         room = 0 if self.ended else self._queue.ahead - len(self.waiting)
-        until = time.monotonic() + _GATHER
+        until = time.perf_counter() + _GATHER
         self._idle, ended = False, False
-        while len(found) < room and time.monotonic() < until:
+        while len(found) < room and time.perf_counter() < until:
             request = source.take()
             if request is None:
                 ended = source.ended

@@ -260,7 +260,7 @@ MISTAKES: list[tuple[str, Callable[[Path], Any]]] = [
     ("architecture is Qwen3ForSequenceClassification.*not a classifier",
      config(architectures=["Qwen3ForSequenceClassification"])),
     ("architecture is GPT2LMHeadModel", config(architectures=["GPT2LMHeadModel"])),
-    ("architecture is None", config(architectures=None)),
+    ("architecture is None", config(architectures=None, model_type="gpt")),
     ("quantized already \\(fp8\\)", config(quantization_config={"quant_method": "fp8"})),
     ("quantized already", written("quantize_config.json", b"{}")),
     ("hidden_size must be an integer from 1", config(hidden_size="64")),
