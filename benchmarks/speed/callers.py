@@ -130,10 +130,10 @@ def _compared(
     results: Iterable[dict[str, Any]], alone: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """Return how many results differ from those of the same documents alone, and how far."""
-    apart = [abs(r["expected_score"] - alone[r["content"]]["expected_score"]) for r in results]
+    apart = [abs(r["rank_score"] - alone[r["content"]]["rank_score"]) for r in results]
     return {
         "differ_by_more_than_noise": sum(distance > _NOISE for distance in apart),
-        "largest_difference_of_expected_score": max(apart, default=0.0),
+        "largest_difference_of_rank_score": max(apart, default=0.0),
         "equal_to_the_last_bit": sum(not distance for distance in apart),
     }
 
