@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from erank_lite.benchmarks.record import Variant, one_line
 from erank_lite.benchmarks.report.records import Machine
-from erank_lite.util.units import file_size, gib
+from erank_lite.util.units import counted, file_size, gib
 
 NONE = "–"
 
@@ -66,14 +66,9 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}" if value == int(value) or value >= 100 else f"{value:,.1f}"
 
 
-def counted(n: float, one: str, many: str = "") -> str:
-    """Return so many of something: 1 query, 2 queries."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
 def compared(documents: int, queries: int) -> str:
     """Return how much was compared."""
-    return f"{counted(documents, 'document')} of {counted(queries, 'query', 'queries')}"
+    return f"{counted(documents, 'document')} of {counted(queries, 'query')}"
 
 
 def listed(parts: Sequence[str], last: str = "and") -> str:

@@ -13,6 +13,7 @@ from erank_lite.benchmarks.report import format as fmt
 from erank_lite.benchmarks.report import style
 from erank_lite.benchmarks.report.content import Group, Table
 from erank_lite.benchmarks.report.records import Quality, Record
+from erank_lite.util.units import counted
 
 _MEASURES = ("nDCG@10", "p-MRR")
 """The measures that models are compared by, the first that a record has."""
@@ -134,7 +135,7 @@ def _measures_table(alike: _Alike) -> Table:
                 "ran": record.ran,
             }
         )
-    caption = f"Quality on {alike.title}: {fmt.counted(records[0].queries, 'query', 'queries')}"
+    caption = f"Quality on {alike.title}: {counted(records[0].queries, 'query')}"
     note = "The best alpha was chosen on these same queries: its figure flatters the hybrid."
     note *= any(model.sweep for model in alike.models)
     return Table.from_rows(caption, rows, records, note, ("ran",))

@@ -19,6 +19,7 @@ from erank_lite.benchmarks.report.rule import (
     is_judged,
 )
 from erank_lite.machine.shapes import PUBLISHED
+from erank_lite.util.units import counted
 
 
 class Advice(NamedTuple):
@@ -76,13 +77,13 @@ def _sentence(file: File, comparison: Comparison, keeps: str) -> str:
         share = f"at {percentage} of the size of {comparison.reference_word}"
     change = f"{fmt.signed(file.run.change)} ({fmt.interval(file.run.interval)})"
     several = len(comparison.collections) > 1
-    queries = fmt.counted(file.record.queries, "query", "queries")
+    queries = counted(file.record.queries, "query")
     queries += f" of {one_line(file.record.collection)}" if several else ""
     return f": {share}, {keeps}; nDCG@10 changes by {change} over {queries}."
 
 
 def _documents(file: File) -> str:
-    return fmt.counted(file.record.documents, "document")
+    return counted(file.record.documents, "document")
 
 
 def _extent(comparison: Comparison) -> str:
