@@ -12,6 +12,7 @@ from typing import Any
 from erank_lite.engines.base import Engine
 from erank_lite.errors import ErankLiteError, InputError
 from erank_lite.load import load, resolve
+from erank_lite.models.gguf import GGUFFile
 from erank_lite.models.ref import ModelRef
 from erank_lite.util.reporter import SILENT, Reporter
 
@@ -138,7 +139,9 @@ class ResolvedModel:
     def _weights(self) -> list[Path]:
         if isinstance(self.path, str):
             return []
-        return [self.path] if self.path.is_file() else sorted(self.path.glob("*.safetensors"))
+        if self.path.is_file():
+            return list(GGUFFile.read(self.path).parts)
+        return sorted(self.path.glob("*.safetensors"))
 
 
 def model_label(model: str) -> str:

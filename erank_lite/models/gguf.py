@@ -8,9 +8,11 @@ its tables of types are used here.
 from __future__ import annotations
 
 import mmap
+import os
+import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,27 @@ _SCALARS = {
 }
 _STRING, _ARRAY = 8, 9
 _VERSIONS = (2, 3)
+_PART = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
+
+
+def part_names(name: str) -> list[str]:
+    """Return the names of all parts of a split model, by that of any; of other files, its own.
+
+    Example:
+        >>> part_names("erank-Q8_0-00002-of-00002.gguf")
+        ['erank-Q8_0-00001-of-00002.gguf', 'erank-Q8_0-00002-of-00002.gguf']
+    """
+    match = _PART.fullmatch(name)
+    if match is None or not 1 <= int(match["number"]) <= int(match["count"]):
+        return [name]
+    count = match["count"]
+    return [f"{match['prefix']}-{i:05d}-of-{count}.gguf" for i in range(1, int(count) + 1)]
+
+
+def first_part(path: Path) -> Path:
+    """Return the part of a split model that llama.cpp loads it by, where that is beside `path`."""
+    first = os.path.join(path.parent, part_names(path.name)[0])
+    return Path(first) if os.path.isfile(first) else path  # as Path, but no name is an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +77,15 @@ class Tensor:
 
 @dataclass(frozen=True)
 class GGUFFile:
-    """The header of one GGUF file.
+    """The header of one GGUF file, or of all parts of a split one (`llama-gguf-split`).
 
     Attributes:
-        path: where it is.
+        path: where it is, or its first part.
         version: of the format.
-        metadata: key → number, bool, str or list of them.
-        tensors: in file order; sizes in bytes.
-        size: of the file, in bytes.
+        metadata: key → number, bool, str or list of them; those of the first part.
+        tensors: in file order, part after part; sizes in bytes.
+        size: of all parts, in bytes.
+        parts: their paths; of a file that is not split, its own.
     """
 
     path: Path
@@ -69,15 +93,53 @@ class GGUFFile:
     metadata: dict[str, Any]
     tensors: tuple[Tensor, ...]
     size: int
+    parts: tuple[Path, ...]
 
     @classmethod
     def read(cls, path: Path) -> GGUFFile:
-        """Read the header of `path`.
+        """Read the header of `path`, and of the other parts where it is one of several.
 
         Raises:
             ModelError: there is no such file, it may not be read, it is not a GGUF file of a
-                version known here, or it is cut short.
+                version known here, it is cut short, or a part is missing or of another model.
         """
+        found = cls._read_one(first_part(path))
+        count = found.metadata.get("split.count", 0)
+        if type(count) is not int or count < 2:
+            return found
+        files = [found.path.with_name(name) for name in part_names(found.path.name)]
+        if len(files) != count:
+            raise ModelError(
+                f"`{found.path}` is one of {count} parts by its header, but not by its name",
+                f"name the parts NAME-00001-of-{count:05d}.gguf and so on",
+            )
+        for file in files:
+            if not file.is_file():
+                raise ModelError(
+                    f"`{file}` is missing: the model is split into {count} parts",
+                    "put all parts into one folder",
+                )
+        parts = [found, *map(cls._read_one, files[1:])]
+        for i, part in enumerate(parts):
+            if (part.metadata.get("split.no"), part.metadata.get("split.count")) != (i, count):
+                raise ModelError(
+                    f"`{part.path}` is not part {i + 1} of {count} by its header",
+                    "download all parts again",
+                )
+        tensors = tuple(tensor for part in parts for tensor in part.tensors)
+        stated = found.metadata.get("split.tensors.count", len(tensors))
+        if len(tensors) != stated or len({tensor.name for tensor in tensors}) != len(tensors):
+            raise ModelError(
+                f"the parts of `{found.path}` hold {len(tensors)} tensors instead of {stated}: "
+                "they are not of one model",
+                "download all parts again",
+            )
+        size = sum(part.size for part in parts)
+        paths = tuple(part.path for part in parts)
+        return replace(found, tensors=tensors, size=size, parts=paths)
+
+    @classmethod
+    def _read_one(cls, path: Path) -> GGUFFile:
         try:
             if path.exists() and not path.is_file() and not path.is_dir():
                 raise ModelError(f"`{path}` is a pipe or device", "give a .gguf file")
@@ -135,8 +197,11 @@ class GGUFFile:
         """
         template = self.metadata.get("tokenizer.chat_template")
         if not isinstance(template, str):
+            others = self.metadata.get("tokenizer.chat_templates")
+            named = f" ({', '.join(map(str, others))})" if isinstance(others, list) else ""
             raise ModelError(
-                f"`{self.path}` has no chat template, and the prompt cannot be made without it",
+                f"`{self.path}` has no default chat template{named}, and the prompt cannot be made "
+                "without it",
                 "convert it again from a checkpoint that has one",
             )
         return template
@@ -254,7 +319,7 @@ def _parse(path: Path, data: mmap.mmap, size: int) -> GGUFFile:
                 "download or convert it again",
             )
         tensors.append(Tensor(name, shape, type_name, length))
-    return GGUFFile(path, version, metadata, tuple(tensors), size)
+    return GGUFFile(path, version, metadata, tuple(tensors), size, (path,))
 
 
 def _tensor_info(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:

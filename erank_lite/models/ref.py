@@ -3,7 +3,7 @@
 | name                                   | what it is                                          |
 |----------------------------------------|-----------------------------------------------------|
 | `http://HOST:PORT`, `https://…`        | a server                                            |
-| `path/to/file.gguf`                    | a GGUF file                                         |
+| `path/to/file.gguf`                    | a GGUF file, or any part of a split one             |
 | `path/to/folder`                       | a checkpoint, BF16 or GPTQ                          |
 | `path/to/folder:TYPE`                  | the same as a GGUF of that quantization type        |
 | `erank-tiny`, `erank-tiny:TYPE`        | the model bundled with this package                 |
@@ -26,6 +26,7 @@ from typing import Literal
 from erank_lite.errors import InputError, ModelError
 from erank_lite.machine.shapes import PUBLISHED
 from erank_lite.models.checkpoint import BUNDLED_FOLDER, BUNDLED_MODEL
+from erank_lite.models.gguf import first_part
 
 DEFAULT_TYPE, BUNDLED_TYPE = "Q4_K_M", "Q8_0"
 PUBLISHER = "Alibaba-NLP"
@@ -96,7 +97,7 @@ class ModelRef:
             quant_type = check_type(type_name) if colon else None
             return cls("bundled", text, BUNDLED_FOLDER, type=quant_type)
         if _exists(Path.is_file, text):
-            return cls("file", text, Path(text))
+            return cls("file", text, first_part(Path(text)))
         if _exists(Path.is_dir, text):
             return cls("folder", text, _snapshot(Path(text)))
         path, _, path_type = text.rpartition(":")

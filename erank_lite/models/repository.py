@@ -18,6 +18,7 @@ from erank_lite.errors import ModelError
 from erank_lite.models import hub
 from erank_lite.models.cache import cache_folder, exclusive
 from erank_lite.models.checkpoint import Checkpoint
+from erank_lite.models.gguf import part_names
 from erank_lite.models.ref import DEFAULT_TYPE, ModelRef
 from erank_lite.models.safetensors import DTYPES, stored_tensors
 from erank_lite.util.reporter import SILENT, Reporter
@@ -30,7 +31,6 @@ _SMALL = (
     "chat_template.jinja", "chat_template.json", "README.md",
 )  # fmt: skip
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
-_SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 _INDEX = "model.safetensors.index.json"
 
 
@@ -57,9 +57,9 @@ class Repository:
             return None
         snapshot = self.folder / "snapshots" / commit
         here = [p.relative_to(snapshot).as_posix() for p in snapshot.rglob("*.gguf")]
-        named = self.ref.file
-        file = named if named in here else None if named else _of_type(self.type, here)
-        return None if file is None else snapshot / file
+        file = self.ref.file or _of_type(self.type, here)
+        parts = [] if file is None else part_names(file)
+        return snapshot / parts[0] if parts and set(parts) <= set(here) else None
 
     def local_checkpoint(self) -> Path | None:
         """Return a complete checkpoint, from our cache or from huggingface_hub's."""
@@ -106,9 +106,9 @@ class Repository:
                 return found
             with self._explaining_what_is_missing():
                 commit, files = self._list()
-                file = self._gguf_among(files)
-                if file is not None:
-                    return self._download(commit, [files[file]], reporter) / file
+                parts = self._gguf_among(files)
+                if parts:
+                    return self._download(commit, [files[f] for f in parts], reporter) / parts[0]
                 return self._download_checkpoint(commit, files, reporter)
 
     def checkpoint(self, reporter: Reporter) -> Path:
@@ -147,8 +147,8 @@ class Repository:
         self.note_commit(commit)
         return commit, files
 
-    def _gguf_among(self, files: dict[str, hub.RemoteFile]) -> str | None:
-        """Return the GGUF file that is meant, or None where the checkpoint is to be converted."""
+    def _gguf_among(self, files: dict[str, hub.RemoteFile]) -> list[str]:
+        """Return the GGUF file that is meant, by its parts; none where a checkpoint is meant."""
         repository = self.ref.repository
         here = sorted(f for f in files if f.endswith(".gguf"))
         if self.ref.file is not None:
@@ -166,12 +166,11 @@ class Repository:
                     f"{repository} has no GGUF of type {self.type}; it has {', '.join(here)}",
                     f"name one, as in {repository}/{here[0]}",
                 )
-        if file is not None and _SPLIT.search(file):
-            raise ModelError(
-                f"`{file}` is one of several parts",
-                "join them with llama.cpp's llama-gguf-split --merge, and give the file",
-            )
-        return file
+        parts = [] if file is None else part_names(file)
+        missing = [part for part in parts if part not in here]
+        if missing:
+            raise ModelError(f"{repository} has only some parts of `{file}`; it lacks {missing[0]}")
+        return parts
 
     def _download_checkpoint(
         self, commit: str, files: dict[str, hub.RemoteFile], reporter: Reporter

@@ -132,6 +132,12 @@ class Tokenizer:
                 f"byte-level BPE of {', '.join(sorted(_FAMILIES))}",
                 "give the checkpoint's tokenizer.json instead (--tokenizer)",
             )
+        if "tokenizer.ggml.token_type" not in metadata:
+            raise ModelError(
+                f"`{name}` does not say which of its tokens are special "
+                "(tokenizer.ggml.token_type), and the prompt cannot be made without that",
+                "convert it again, or give the checkpoint's tokenizer.json (--tokenizer)",
+            )
         try:
             return cls(*_rebuild(metadata, _FAMILIES[pre]))
         # A file may hold anything, and `tokenizers` raises nothing narrower.
@@ -254,7 +260,7 @@ def _rebuild(meta: Mapping[str, Any], family: _Family) -> tuple[HFTokenizer, dic
     """Return the tokenizer of a GGUF's metadata, and the names of its special tokens."""
     texts: list[str] = meta["tokenizer.ggml.tokens"]
     first, second = zip(*(m.split(" ", 1) for m in meta["tokenizer.ggml.merges"]), strict=True)
-    kinds = meta.get("tokenizer.ggml.token_type", [_NORMAL] * len(texts))
+    kinds: list[int] = meta["tokenizer.ggml.token_type"]
     # Added tokens stand in the vocabulary too, which is what fixes their ids; no merge leads to
     # them. Padding that fills the embedding up (kind 5) is left out.
     vocabulary = {

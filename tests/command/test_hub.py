@@ -80,6 +80,18 @@ def test_the_gguf_of_the_type_is_taken(hub: Hub, tmp_path: Path) -> None:
     assert "no GGUF of type Q6_K" in line and "a-IQ4_XS.gguf" in line
 
 
+def test_all_parts_of_a_split_file_are_brought(hub: Hub, tmp_path: Path) -> None:
+    first, second = (f"big/a-Q6_K-0000{i}-of-00002.gguf" for i in (1, 2))
+    hub.files |= {first: b"1", second: b"2"}
+    for name in ("owner/tiny:Q6_K", f"owner/tiny/{second}"):
+        path = path_of(ask(name, hub, tmp_path))
+        assert path.name == Path(first).name and path.read_bytes() == b"1"
+        assert path.with_name(Path(second).name).read_bytes() == b"2"
+    path.with_name(Path(second).name).unlink()
+    path_of(ask("owner/tiny:Q6_K", hub, tmp_path))
+    assert path.with_name(Path(second).name).read_bytes() == b"2"
+
+
 def test_a_cut_connection_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
     hub.cut["a-Q8_0.gguf"] = 12_000_000
     assert path_of(ask("owner/tiny:Q8_0", hub, tmp_path)).read_bytes() == NOISE
@@ -140,8 +152,8 @@ def test_refusals_say_what_to_do(hub: Hub, tmp_path: Path) -> None:
     hub.token = None
     hub.files = {"README.md": b"# only words\n"}
     assert "no checkpoint in safetensors" in refusal(hub, tmp_path, "owner/tiny@main:BF16")
-    hub.files = {"a-Q8_0-00001-of-00002.gguf": b"1", "a-Q8_0-00002-of-00002.gguf": b"2"}
-    assert "llama-gguf-split --merge" in refusal(hub, tmp_path / "b", "owner/tiny:Q8_0")
+    hub.files = {"a-Q8_0-00001-of-00002.gguf": b"1"}
+    assert "lacks a-Q8_0-00002-of-" in refusal(hub, tmp_path / "b", "owner/tiny:Q8_0")
     hub.status = 503
     line = refusal(hub, tmp_path / "c", "owner/tiny:Q8_0")
     assert "HTTP 503" in line and "hf download owner/tiny" in line

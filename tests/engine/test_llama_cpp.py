@@ -13,11 +13,13 @@ from support.tokenizers import ADDED
 from tokenizers import pre_tokenizers
 
 from erank_lite import InputError, ModelError, Reranker
+from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.engines.base import Engine
 from erank_lite.engines.llama_cpp.bindings import Context
 from erank_lite.families.erank.score import ScoreGuides
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
 from erank_lite.load import load
+from erank_lite.models.gguf import GGUFFile
 from erank_lite.testing.guides import CountingGuide
 from erank_lite.types import Request, Score
 
@@ -131,6 +133,32 @@ def test_equal_prompts_are_computed_once(tiny_gguf: Path) -> None:
         assert reranker.engine.tokens_generated - together == together
     texts = {r["index"]: r["completion"] for r in results}
     assert texts[0] == texts[2] == texts[3]
+
+
+@pytest.mark.parametrize("small_first_shard", [False, True])
+def test_a_split_model_gives_what_the_whole_gives(
+    tmp_path: Path, tiny_gguf: Path, small_first_shard: bool
+) -> None:
+    texts = GGUFFile.read(tiny_gguf).metadata["tokenizer.ggml.tokens"]
+    types = GGUFFile.read(tiny_gguf).metadata["tokenizer.ggml.token_type"]
+    split = {"split_max_tensors": 9, "small_first_shard": small_first_shard}
+    write_gguf(tmp_path / "m.gguf", texts, types, **split)
+    first, *others = sorted(tmp_path.glob("m-0*.gguf"))
+
+    def scored(path: Path) -> list[float]:
+        with Reranker(path, threads=1, thinking=5, strict=True) as reranker:
+            return [r["rank_score"] for r in reranker.rerank("query", ["one", "two"])]
+
+    assert scored(others[-1]) == scored(first) == scored(tiny_gguf)
+    run_by = {ModelSpec.parse(str(path)).resolve() for path in (first, others[-1])}
+    (resolved,) = run_by
+    assert resolved.path == first
+    assert resolved.size == sum(path.stat().st_size for path in (first, *others))
+    before = resolved.digest
+    data = bytearray(others[-1].read_bytes())
+    data[-3] ^= 1
+    others[-1].write_bytes(data)
+    assert ModelSpec.parse(str(first)).resolve().digest != before
 
 
 def test_many_queries_come_back_in_order(tiny_gguf: Path) -> None:

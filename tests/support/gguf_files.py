@@ -79,11 +79,15 @@ def write_gguf(
     template: str | None = CHAT_TEMPLATE,
     architecture: str = "qwen3",
     seed: int = 0,
+    **split: Any,
 ) -> Path:
-    """Write a Qwen3 model of random weights, in F32, with this vocabulary."""
+    """Write a Qwen3 model of random weights, in F32, with this vocabulary.
+
+    `split` is how gguf.GGUFWriter is to split it; then `path` gives the names of the parts.
+    """
     draw = np.random.default_rng(seed)
     heads, kv_heads, head, ffn = 4, 2, 32, 2 * width
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture, **split)
     writer.add_block_count(layers)
     # llama.cpp wants the type that its own converter writes; any other is that of a damaged file.
     types = gguf.GGUFValueType

@@ -49,6 +49,48 @@ def test_it_reads_what_the_official_package_reads(tiny_gguf: Path):
         assert ours.metadata[key] == value, key
 
 
+SPLITS = [{"split_max_tensors": 5}, {"split_max_tensors": 5, "small_first_shard": True}]
+
+
+def parts(folder: Path, **split: Any) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    texts = ["a", "b", "ab", *ADDED]
+    write_gguf(folder / "m.gguf", texts, [1] * len(texts), layers=1, width=32, **split)
+    return sorted(folder.glob("m*.gguf"))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_split_model_is_read_whole_by_the_name_of_any_part(tmp_path: Path, split: dict[str, Any]):
+    (whole,) = parts(tmp_path / "whole")
+    expected = GGUFFile.read(whole)
+    some = parts(tmp_path, **split)
+    assert len(some) > 2
+    for part in some:
+        found = GGUFFile.read(part)
+        assert (found.path, found.parts) == (some[0], tuple(some))
+        assert found.size == sum(p.stat().st_size for p in some)
+        assert sorted(t.name for t in found.tensors) == sorted(t.name for t in expected.tensors)
+        assert found.shape() == expected.shape()
+        assert describe(found)["parameters"] == describe(expected)["parameters"]
+
+
+def test_parts_that_do_not_make_a_model_are_named(tmp_path: Path):
+    first, second, *_, last = parts(tmp_path, **SPLITS[0])
+    end = last.read_bytes()
+    last.write_bytes(second.read_bytes())
+    with pytest.raises(ModelError, match=f"{last.name}` is not part"):
+        GGUFFile.read(second)
+    last.unlink()
+    with pytest.raises(ModelError, match=f"{last.name}` is missing"):
+        GGUFFile.read(second)
+    last.write_bytes(end)
+    first.rename(tmp_path / "other.gguf")
+    with pytest.raises(ModelError, match=f"{first.name}` is missing"):
+        GGUFFile.read(second)
+    with pytest.raises(ModelError, match="not by its name"):
+        GGUFFile.read(tmp_path / "other.gguf")
+
+
 @pytest.mark.parametrize(
     ("code", "number"),
     [(code, 1) for code in "BbHhIifQqd"]
