@@ -115,6 +115,7 @@ class Queue:
         self.closed = False
         self._context_length = context_length
         self._work = weakref.WeakMethod(work)  # an engine that is dropped is freed at once
+        self._getpid = os.getpid  # when the interpreter ends, modules go before what they made
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -156,11 +157,14 @@ class Queue:
         Raises:
             ModelError: this is another process than the one that loaded the model.
         """
-        if self._pid != os.getpid():
+        if not self._here():
             raise ModelError(
                 f"the model was loaded in another process (PID {self._pid})",
                 "load it in the process that uses it, after the fork",
             )
+
+    def _here(self) -> bool:
+        return self._pid == self._getpid()
 
     def add(self, call: Call, requests: Iterable[Request[Guide]], ended: bool) -> None:
         """Take a call's next requests; with `ended`, no more will come."""
@@ -189,7 +193,7 @@ class Queue:
 
     def close_call(self, call: Call) -> None:
         """Give up what is unfinished of a call; its places become free before the next step."""
-        if self._pid != os.getpid() or call.closed:
+        if call.closed or not self._here():
             return
         call.closed = True
         self._closing.append(call)
@@ -221,7 +225,7 @@ class Queue:
             Whether the engine is to be freed now: not twice, not by a process that did not load
             it, and not below the engine's own thread.
         """
-        if self._pid != os.getpid():
+        if self.closed or not self._here():
             return False
         with self._lock:
             if self.closed:

@@ -121,6 +121,8 @@ def test_pools_of_fresh_processes_work(tmp_path: object) -> None:
         "threading.Thread(target=lambda: scores(reranker)).start()",
         "del reranker",
         "next(iter(reranker.iter_rerank('bread', DOCS * 99))); reranker.close()",
+        "scores(reranker); reranker.close(); sys.kept = reranker",
+        "scores(reranker); sys.kept = reranker",
     ],
 )
 def test_a_program_that_ends_without_closing_ends(work: str) -> None:
