@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,8 @@ from erank_lite.errors import ModelError
 from erank_lite.models.safetensors import DTYPES, StoredTensor
 
 PIECE = 1 << 20  # bytes of the source that are taken at once: few enough to stay in the cache
+# What F16 rounds to infinity; Q8_0 keeps a scale in F16, the largest number of a block by 127.
+_TOO_LARGE = {"F16": 65520.0, "Q8_0": 127 * 65520.0}
 # Each type's integer view, and the bits of its exponent: all ones means infinite or not a number.
 _BITS: dict[str, tuple[npt.DTypeLike, int]] = {
     "BF16": (np.uint16, 0x7F80),
@@ -115,12 +118,12 @@ def _convert(
         floats = piece.view(f"f{piece.itemsize}").astype(np.float32, copy=False)
     if quant_type is GGMLQuantizationType.F32:
         return floats
-    out = quantized(floats, quant_type)
-    if quant_type is GGMLQuantizationType.F16 and (out.view(np.uint16) & 0x7C00).max() == 0x7C00:
+    if np.abs(floats).max() >= _TOO_LARGE.get(quant_type.name, math.inf):
         raise ModelError(
-            f"`{tensor.file}` holds numbers that are too large for F16", "choose BF16 or Q8_0"
+            f"`{tensor.file}` holds numbers that are too large for {quant_type.name}",
+            "choose BF16",
         )
-    return out
+    return quantized(floats, quant_type)
 
 
 def quantized(

@@ -50,7 +50,7 @@ class Vocabulary:
         self._special = _special(checkpoint.path, size)
         self._bos = checkpoint.config.get("vocab_size") != _NO_BOS_SIZE
         self._prefix_space = checkpoint.tokenizer_config.get("add_prefix_space")
-        self.template = checkpoint.chat_templates()
+        self.templates = checkpoint.chat_templates()
         self.end_ids = sorted(checkpoint.end_ids(self.tokenizer))
 
     def write(self, writer: gguf.GGUFWriter) -> None:
@@ -59,7 +59,9 @@ class Vocabulary:
         writer.add_tokenizer_pre(self.pre)
         writer.add_token_list(self.tokens)
         writer.add_token_types(self.types)
-        self._special.chat_template = self.template
+        self._special.chat_template = [
+            {"name": name, "template": template} for name, template in self.templates.items()
+        ]
         if writer.arch == "llama":
             if isinstance(self._prefix_space, bool):
                 writer.add_add_space_prefix(self._prefix_space)
@@ -116,13 +118,21 @@ def _tokens(file: Path, backend: HFTokenizer, size: int) -> tuple[list[str], lis
     return tokens, types
 
 
+class _SpecialVocab(gguf.SpecialVocab):
+    """Leaves out special tokens of id -1, which checkpoints write for none."""
+
+    def _set_special_token(self, typ: str, tid: Any) -> None:
+        if tid != -1:
+            super()._set_special_token(typ, tid)
+
+
 def _special(path: Path, size: int) -> gguf.SpecialVocab:
     """Read merges and special tokens; the package's own remarks are of no use to the user."""
     logger = logging.getLogger("gguf.vocab")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        special = gguf.SpecialVocab(path, load_merges=True, n_vocab=size)
+        special = _SpecialVocab(path, load_merges=True, n_vocab=size)
     # Foreign JSON of any shape; the package checks little and raises whatever comes.
     except Exception as error:
         raise ModelError(f"the tokenizer's files in `{path}` cannot be read: {error}") from None

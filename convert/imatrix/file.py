@@ -146,8 +146,13 @@ def _read(path: Path) -> ImportanceMatrix:
     sums, counts = {}, {}
     for name in (n.removesuffix(_SUMS) for n in tensors if n.endswith(_SUMS)):
         values, count = tensors[f"{name}{_SUMS}"], tensors.get(f"{name}{_COUNTS}")
-        if count is None or {values.dtype, count.dtype} != {np.dtype(np.float32)}:
+        if count is None:
             raise ModelError(f"the importance matrix `{path}` is damaged: {name} has no counts")
+        if {values.dtype, count.dtype} != {np.dtype(np.float32)}:
+            raise ModelError(
+                f"the importance matrix `{path}` is not in F32: {name} is in {values.dtype}",
+                "write it again by a current llama-imatrix",
+            )
         if count.size != 1:
             raise ModelError(
                 f"the importance matrix `{path}` is of a mixture of experts, which is not supported"

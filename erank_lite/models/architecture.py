@@ -20,6 +20,15 @@ from erank_lite.models.safetensors import StoredTensor
 # What each architecture is called in GGUF files.
 _NAMES = {"Qwen3ForCausalLM": "qwen3", "LlamaForCausalLM": "llama"}
 
+# What stands in the names of tensors where a module around the model was saved.
+_WRAPPERS = {
+    "_orig_mod": "torch.compile",
+    "_fsdp_wrapped_module": "FSDP",
+    "_checkpoint_wrapped_module": "activation checkpointing",
+    "base_layer": "PEFT",
+    "base_model": "PEFT",
+    "module": "DistributedDataParallel or DeepSpeed",
+}
 _MAX_INT, _MAX_LAYERS = 2**31 - 1, 1000
 _MIN_NUMBER, _MAX_NUMBER = 1e-30, 1e30
 _READ = 1 << 20  # bytes that are compared at once
@@ -179,6 +188,7 @@ def match(checkpoint: Checkpoint) -> Architecture:
         for name in names:
             tensor = stored.pop(name, None)
             if tensor is None:
+                _refuse_wrapped(checkpoint)
                 raise ModelError(
                     f"`{checkpoint.path}` lacks the tensor {name}, which config.json calls for: "
                     "they are not of one checkpoint, or a shard is missing",
@@ -204,6 +214,18 @@ def match(checkpoint: Checkpoint) -> Architecture:
             "be the model that was trained"
         )
     return architecture
+
+
+def _refuse_wrapped(checkpoint: Checkpoint) -> None:
+    """Refuse the state of a module around the model, which no loader takes for the model's."""
+    for name in checkpoint.tensors:
+        for part, wrapper in _WRAPPERS.items():
+            if part in name.split("."):
+                raise ModelError(
+                    f"`{checkpoint.path}` names its tensors as {wrapper} does around a model: "
+                    f"{name}",
+                    "save the model inside it, by its save_pretrained",
+                )
 
 
 def _check_tied(checkpoint: Checkpoint, head: StoredTensor | None) -> None:

@@ -54,11 +54,15 @@ class Checkpoint:
             )
         if not path.is_dir():
             raise ModelError(f"there is no folder `{path}`")
-        if not (path / "config.json").is_file():
-            if (path / "adapter_config.json").is_file():
-                raise ModelError(
-                    f"`{path}` is a LoRA adapter, not a checkpoint", "merge it into its base model"
-                )
+        has_config = (path / "config.json").is_file()
+        if (path / "adapter_config.json").is_file():
+            # Transformers would add it to the weights beside it, or not, by whether PEFT is there.
+            what = "has a LoRA adapter in it (adapter_config.json)"
+            raise ModelError(
+                f"`{path}` {what if has_config else 'is a LoRA adapter, not a checkpoint'}",
+                "merge the adapter into its base model (merge_and_unload of PEFT), and save that",
+            )
+        if not has_config:
             raise ModelError(f"`{path}` is not a checkpoint: it has no config.json")
         return cls(
             path,
@@ -71,12 +75,15 @@ class Checkpoint:
     def tensors(self) -> Mapping[str, StoredTensor]:
         """Where each tensor lies, by its name: of all shards, checked against their index.
 
+        Names are those of the whole model: where the model below its output was saved alone, its
+        own lack `model.`, which is put before them, as Transformers does.
+
         Raises:
             ModelError: a file is missing, cut short, damaged or pickled, or the weights are of a
                 type that such a checkpoint does not have.
         """
         if not self.quantization:
-            return stored_tensors(self.path)
+            return _of_whole_model(stored_tensors(self.path))
         dtypes = DTYPES | {"I32": 4}
         # AutoGPTQ itself named the file after bits and group size.
         old = sorted(self.path.glob("gptq_model-*.safetensors"))
@@ -91,13 +98,19 @@ class Checkpoint:
     def quantization(self) -> dict[str, Any]:
         """How the weights were quantized, with `quant_method`; empty where they were not.
 
-        AutoGPTQ wrote quantize_config.json alone.
+        AutoGPTQ wrote quantize_config.json alone. As GPTQModel reads it, the method may be in any
+        case, and is GPTQ where only settings of GPTQ are given.
         """
         found = self.config.get("quantization_config")
         old = self.path / "quantize_config.json"
         if not found and old.is_file():
-            return {"quant_method": "gptq"} | read_json(old)
-        return found if isinstance(found, dict) else {"quant_method": str(found)} if found else {}
+            found = {"quant_method": "gptq"} | read_json(old)
+        if not isinstance(found, dict):
+            return {"quant_method": str(found)} if found else {}
+        if not found:
+            return {}
+        method = found.get("quant_method") or ("gptq" if "desc_act" in found else "unknown")
+        return found | {"quant_method": str(method).lower()}
 
     def check_not_quantized(self) -> None:
         """Refuse weights that are quantized already.
@@ -157,37 +170,46 @@ class Checkpoint:
         refuse_pointer(self.path / TOKENIZER)
         return Tokenizer.from_checkpoint(self.path)
 
-    def chat_templates(self) -> str | list[dict[str, str]]:
-        """Return the chat template, or several with their names.
+    def chat_templates(self) -> dict[str, str]:
+        """Return the chat templates by their names; one alone is the "default".
 
-        As in Transformers, chat_template.jinja goes before what tokenizer_config.json has.
+        As in Transformers, those in files of their own go before those of tokenizer_config.json.
 
         Raises:
-            ModelError: there is none.
+            ModelError: there is none, or none is the default.
         """
-        file = self.path / "chat_template.jinja"
-        template: Any = self.tokenizer_config.get("chat_template")
-        if template is None:
-            template = read_json(self.path / "chat_template.json", optional=True).get(
-                "chat_template"
-            )
-        if file.is_file() and not isinstance(template, list):
-            try:
-                template = file.read_text("utf-8")
-            except (OSError, ValueError) as error:
-                raise ModelError(f"`{file}` cannot be read: {error}") from None
-        named = template if isinstance(template, list) else []
-        if not isinstance(template, str | list) or not all(
-            isinstance(t, dict) and {type(t.get("name")), type(t.get("template"))} == {str}
-            for t in named
-        ):
-            template = None
-        if not template:
+        found = self._template_files()
+        if not found:
+            template: Any = self.tokenizer_config.get("chat_template")
+            if template is None:
+                template = read_json(self.path / "chat_template.json", optional=True).get(
+                    "chat_template"
+                )
+            found = _by_name(template)
+        if not any(found.values()):
             raise ModelError(
                 f"`{self.path}` has no chat template (chat_template.jinja, or chat_template in "
                 "tokenizer_config.json), and ERank's prompt needs one"
             )
-        found: str | list[dict[str, str]] = template
+        if "default" not in found:
+            raise ModelError(
+                f"`{self.path}` has several chat templates ({', '.join(sorted(found))}), and none "
+                "is the default",
+                "save the one that the model was trained with as chat_template.jinja",
+            )
+        return found
+
+    def _template_files(self) -> dict[str, str]:
+        files = {"default": self.path / "chat_template.jinja"}
+        more = sorted((self.path / "additional_chat_templates").glob("*.jinja"))
+        files |= {file.stem: file for file in more}
+        found = {}
+        for name, file in files.items():
+            if file.is_file():
+                try:
+                    found[name] = file.read_text("utf-8")
+                except (OSError, ValueError) as error:
+                    raise ModelError(f"`{file}` cannot be read: {error}") from None
         return found
 
     def chat_template(self) -> str:
@@ -196,14 +218,7 @@ class Checkpoint:
         Raises:
             ModelError: there is none.
         """
-        found = self.chat_templates()
-        if isinstance(found, str):
-            return found
-        by_name = {t["name"]: t["template"] for t in found}
-        if "default" not in by_name:
-            names = ", ".join(sorted(by_name))
-            raise ModelError(f"`{self.path}` has no default chat template; it has {names}")
-        return by_name["default"]
+        return self.chat_templates()["default"]
 
     def end_ids(self, tokenizer: Tokenizer) -> frozenset[int]:
         """Return every token that the checkpoint itself calls an end, in any of its files.
@@ -220,6 +235,8 @@ class Checkpoint:
         ):
             value = source.get("eos_token_id")
             for i in value if isinstance(value, list) else [] if value is None else [value]:
+                if i == -1:  # a token that never comes: none, in Transformers and llama.cpp
+                    continue
                 if type(i) is not int or not 0 <= i < size:
                     raise ModelError(
                         f"`{self.path / name}`: eos_token_id {i!r} is not a token of the vocabulary"
@@ -241,3 +258,24 @@ class Checkpoint:
         """The checkpoint's own limit of new tokens, or None where it names none."""
         limit = self.generation.get("max_new_tokens")
         return limit if type(limit) is int and 0 < limit < 2**31 else None
+
+
+def _by_name(templates: Any) -> dict[str, str]:
+    """Return chat templates as tokenizer_config.json has them: one text, or a list with names."""
+    if isinstance(templates, str):
+        return {"default": templates}
+    found = {}
+    for entry in templates if isinstance(templates, list) else []:
+        name, text = (
+            (entry.get("name"), entry.get("template")) if isinstance(entry, dict) else (0, 0)
+        )
+        if not isinstance(name, str) or not isinstance(text, str):
+            return {}
+        found[name] = text
+    return found
+
+
+def _of_whole_model(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    if "embed_tokens.weight" not in tensors or any(n.startswith("model.") for n in tensors):
+        return tensors
+    return {n if n.startswith("lm_head.") else f"model.{n}": t for n, t in tensors.items()}

@@ -35,6 +35,7 @@ from support.tokenizers import CHAT_TEMPLATE
 
 from erank_lite.convert.gguf.convert import convert_gguf
 from erank_lite.errors import ErankLiteError, InputError, ModelError
+from erank_lite.models.checkpoint import Checkpoint
 from erank_lite.models.gguf import GGUFFile
 from erank_lite.models.ref import TYPES
 from erank_lite.util.reporter import Reporter
@@ -251,6 +252,19 @@ def drop(key: str) -> Callable[[dict[str, Any]], Any]:
     return lambda value: value.pop(key)
 
 
+def prefixed(prefix: str) -> Callable[[Path], None]:
+    return renamed(lambda name: prefix + name)
+
+
+def renamed(name: Callable[[str], str]) -> Callable[[Path], None]:
+    def rename(tensors: dict[str, Any]) -> None:
+        entries = {name(key): value for key, value in tensors.items()}
+        tensors.clear()
+        tensors.update(entries)
+
+    return rewritten(rename)
+
+
 NORM = "model.norm.weight"
 EXTRA = encoded(np.ones(4), "BF16")
 MISTAKES: list[tuple[str, Callable[[Path], Any]]] = [
@@ -290,7 +304,13 @@ MISTAKES: list[tuple[str, Callable[[Path], Any]]] = [
     ("4 attention heads cannot share 3", config(num_key_value_heads=3)),
     ("holds no weights", lambda f: (f / "model.safetensors").unlink()),
     ("pickle files .*can run code", pickled),
-    ("LoRA adapter", lambda f: (f / "config.json").rename(f / "adapter_config.json")),
+    ("is a LoRA adapter", lambda f: (f / "config.json").rename(f / "adapter_config.json")),
+    ("has a LoRA adapter in it", written("adapter_config.json", b"{}")),
+    ("as torch.compile does around a model: _orig_mod.model.embed", prefixed("_orig_mod.")),
+    ("as DistributedDataParallel or DeepSpeed does", prefixed("module.")),
+    ("several chat templates \\(rag, tool_use\\), and none is the default", change_json(
+        "tokenizer_config.json", lambda t: t.update(chat_template=[
+            {"name": name, "template": "x"} for name in ("tool_use", "rag")]))),
     ("has [0-9]+ bytes instead of", truncated("model.safetensors", 0.9)),
     ("header is cut short", truncated("model.safetensors", 0.001)),
     ("damaged header", written("model.safetensors", (9).to_bytes(8, "little") + b"{}}}}}}}}")),
@@ -377,6 +397,7 @@ ODD: list[tuple[str, int, Callable[[Path], Any]]] = [
         INDEX, lambda i: i.update(weight_map={k: f"./{v}" for k, v in i["weight_map"].items()}))),
     ("an architecture as FSDP names it", 1, config(architectures=["FSDPQwen3ForCausalLM"])),
     ("no architecture but a model type", 1, config(architectures=None)),
+    ("the model below its output alone", 1, renamed(lambda n: n.removeprefix("model."))),
 ]  # fmt: skip
 
 
@@ -404,12 +425,40 @@ def test_pointers_of_git_lfs_are_named(tmp_path: Path, name: str) -> None:
     assert "git lfs pull" in (raised.value.hint or "")
 
 
-def test_numbers_too_large_for_f16_are_refused(tmp_path: Path) -> None:
+def test_one_of_several_templates_is_the_default(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m")
+    tokenizer = source / "tokenizer_config.json"
+    settings = json.loads(tokenizer.read_text())
+    named = {"rag": "of rag", "default": f"{{# of the list #}}{CHAT_TEMPLATE}"}
+    settings["chat_template"] = [{"name": n, "template": t} for n, t in named.items()]
+    tokenizer.write_text(json.dumps(settings))
+    assert Checkpoint.open(source).chat_templates() == named
+    keys = keys_of(converted(source, "BF16"))
+    assert keys["tokenizer.chat_template"] == named["default"]
+    assert keys["tokenizer.chat_template.rag"] == "of rag"
+    # Transformers takes all from files where there is one.
+    (source / "chat_template.jinja").write_text("of the file")
+    assert Checkpoint.open(source).chat_templates() == {"default": "of the file"}
+    (source / "additional_chat_templates").mkdir()
+    (source / "additional_chat_templates" / "tool_use.jinja").write_text("of tools")
+    expected = {"default": "of the file", "tool_use": "of tools"}
+    assert Checkpoint.open(source).chat_templates() == expected
+
+
+def test_an_end_of_minus_one_is_none(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m", eos_token_id=-1, pad_token_id=-1)
+    change_json("generation_config.json", lambda g: g.update(eos_token_id=[-1]))(source)
+    ends = keys_of(converted(source, "BF16"))["erank_lite.end_token_ids"]
+    assert ends == [258]  # the eos_token of tokenizer_config.json
+
+
+@pytest.mark.parametrize(("number", "kind"), [(1e5, "F16"), (1e7, "Q8_0")])
+def test_numbers_too_large_for_a_type_are_refused(tmp_path: Path, number: float, kind: str) -> None:
     tensors = qwen3_tensors(SIZE)
-    tensors["model.embed_tokens.weight"][5, 5] = 1e5
+    tensors["model.embed_tokens.weight"][5, 5] = number
     source = write_checkpoint(tmp_path / "m", tensors=tensors)
-    with pytest.raises(ModelError, match="too large for F16\nhint: choose BF16"):
-        convert_gguf(source, tmp_path / "out.gguf", "F16")
+    with pytest.raises(ModelError, match=f"too large for {kind}\nhint: choose BF16"):
+        convert_gguf(source, tmp_path / "out.gguf", kind)
     assert not list(tmp_path.glob("out*"))
 
 

@@ -102,11 +102,18 @@ def test_what_is_on_offer_is_told_by_the_name(tmp_path: Path, tiny_gguf: Path) -
     quantized = write_checkpoint(
         tmp_path / "gptq", quantization_config={"quant_method": "gptq", "bits": 4}
     )
+    settings = {"bits": 4, "group_size": 128, "desc_act": False}
+    shouted = write_checkpoint(
+        tmp_path / "shouted", quantization_config=settings | {"quant_method": "GPTQ"}
+    )
+    unnamed = write_checkpoint(tmp_path / "unnamed", quantization_config=settings)
     old = write_checkpoint(tmp_path / "old")
     (old / "quantize_config.json").write_text('{"bits": 4, "group_size": 128}')
     for name, form in (
         (plain, "checkpoint"),
         (quantized, "gptq"),
+        (shouted, "gptq"),
+        (unnamed, "gptq"),
         (old, "gptq"),
         (tiny_gguf, "gguf"),
         (f"{plain}:Q8_0", "gguf"),
