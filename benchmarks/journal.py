@@ -35,27 +35,38 @@ def of(*types: type | None) -> Check:
 
 
 number = of(int, float)
-_COMMON: Fields = {"query": of(str), "id": of(str), "session": of(int), "at": number}
+_COMMON: Fields = {
+    "key": of(str), "query": of(str), "id": of(str), "session": of(int), "at": number,
+}  # fmt: skip
+
+
+def row_key(*texts: str) -> str:
+    """Return what a row is found by: a hash of the texts that it is the result of.
+
+    Example:
+        >>> row_key("bread", "A loaf.") == row_key("bread", "A loaf."), len(row_key("bread"))
+        (True, 24)
+    """
+    data = "\0".join(texts).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
 
 
 class Journal:
-    """The rows of one job: a file that only grows, in a folder named by all that matters to it.
+    """Rows of the same settings: a file that only grows, in a folder named by them all.
 
     Each row is handed to the system before the next is computed, so that a killed process loses
     none; a line that was half written when the machine went down is dropped when the file is opened
     again.
 
     Attributes:
-        key: a hash of all that matters to the rows.
-        rows: by query and document.
+        rows: by their keys.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], fields: Fields) -> None:
         """Read what is there; see `opened`."""
         self._begun = 0.0
         self._file = folder / _ROWS
-        self.key = folder.name.rpartition("-")[2]
-        self.rows: dict[tuple[str, str], Row] = {}
+        self.rows: dict[str, Row] = {}
         self._sessions = 0
         self._end = 0
         self._out: BinaryIO | None = None
@@ -69,7 +80,7 @@ class Journal:
                     if not line.endswith(b"\n"):
                         break
                     self._check(row, count, _COMMON | fields)
-                    self.rows[row["query"], row["id"]] = row
+                    self.rows[row["key"]] = row
                     self._sessions = max(self._sessions, row["session"] + 1)
                     self._end += len(line)
         if not (folder / _SETTINGS).is_file():
@@ -99,7 +110,7 @@ class Journal:
         self._begun = time.perf_counter()
 
     def add(self, row: Row) -> None:
-        """Keep one row, which has `query` and `id`; after `begin`.
+        """Keep one row, which has its `key`, and `query` and `id` for people; after `begin`.
 
         Raises:
             InputError: the disk is full, or the folder is gone.
@@ -114,7 +125,7 @@ class Journal:
                 f"`{self._file}` cannot be written: {error.strerror}",
                 "run the same command again: it goes on from what was kept",
             ) from None
-        self.rows[row["query"], row["id"]] = row
+        self.rows[row["key"]] = row
 
     @property
     def rate(self) -> float | None:
@@ -135,20 +146,19 @@ class Journal:
 def opened(
     folder: Path, name: str, settings: Mapping[str, Any], fields: Fields
 ) -> Iterator[Journal]:
-    """Yield the journal of the job with these settings: the one there is, or a new one.
+    """Yield the journal of these settings: the one there is, or a new one.
 
     Args:
-        folder: holds all jobs.
+        folder: holds all journals.
         name: of a new one, for people; the settings' hash is what it is found by.
-        settings: all that matters to the rows, as JSON has it.
-        fields: what each row has, beside its `query` and `id`.
+        settings: all that matters to the rows beside their texts, as JSON has it.
+        fields: what each row has, beside its `key`, `query` and `id`.
 
     Raises:
         InputError: another process is at it, the folder cannot be written, or a row was edited.
     """
-    text = json.dumps(settings, sort_keys=True, ensure_ascii=True)
-    key = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-    job = next(iter(sorted(folder.glob(f"*-{key}"))), folder / f"{_slug(name)}-{key}")
+    state = settings_hash(settings)
+    job = next(iter(sorted(folder.glob(f"*-{state}"))), folder / f"{_slug(name)}-{state}")
     with contextlib.ExitStack() as stack:
         try:
             job.mkdir(parents=True, exist_ok=True)
@@ -158,6 +168,12 @@ def opened(
             raise InputError(f"`{job}` cannot be written: {error.strerror}") from None
         stack.callback(journal.close)
         yield journal
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """Return a hash of settings, as JSON has them."""
+    text = json.dumps(settings, sort_keys=True, ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def _slug(name: str) -> str:

@@ -58,7 +58,7 @@ def command_line(arguments: Sequence[str] | None = None) -> str:
     """Return the command as it was typed, paths cut to their last part: a result travels.
 
     Example:
-        >>> command_line(["/usr/bin/erank-lite", "eval", "--out=/tmp/results"])
+        >>> command_line(["/usr/bin/erank-lite", "eval", "--out=/data/results"])
         'erank-lite eval --out=results'
     """
     words = list(sys.argv if arguments is None else arguments)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import erank_lite
-from erank_lite.benchmarks.journal import Fields, Journal, Row, of, opened
+from erank_lite.benchmarks.journal import Fields, Journal, Row, of, opened, row_key, settings_hash
 from erank_lite.benchmarks.quality.collection import Collection
 from erank_lite.benchmarks.quality.first_stage import Candidates
 from erank_lite.benchmarks.record import machine, versions
@@ -96,6 +97,19 @@ class Job:
         """How many pairs of query and document there are."""
         return sum(map(len, self.candidates.values()))
 
+    @cached_property
+    def keys(self) -> dict[tuple[str, str], str]:
+        """Under what each result is kept, by query and document: a hash of their texts."""
+        return {
+            (query, name): row_key(self.collection.queries[query], self.texts[name])
+            for query, documents in self.candidates.items()
+            for name, _ in documents
+        }
+
+    def kept(self, journal: Journal) -> int:
+        """Return how many of the pairs a journal has results of."""
+        return sum(key in journal.rows for key in self.keys.values())
+
     def digest(self) -> str:
         """Return a hash of all that is read: queries, documents, scores of the first stage."""
         state = hashlib.blake2b(digest_size=12)
@@ -146,7 +160,8 @@ def rerank(spec: ModelSpec, job: Job, folder: Path, reporter: Reporter = SILENT)
     Args:
         spec: the model.
         job: what is to be read.
-        folder: where results are kept; the same job by the same model goes on where it was.
+        folder: where results are kept; what was read by the same model is not read again, whatever
+            job it was read for.
         reporter: shows how many documents are done, and how far a download or a conversion is.
 
     Raises:
@@ -155,33 +170,38 @@ def rerank(spec: ModelSpec, job: Job, folder: Path, reporter: Reporter = SILENT)
     """
     model = spec.resolve(reporter)
     name = f"{spec.label}-{job.collection.name}"
-    with opened(folder / "kept", name, facts(spec, model, job), _FIELDS) as journal:
-        if len(journal.rows) < job.size:
-            if journal.rows:
-                reporter.message(
-                    f"{spec.label}: {len(journal.rows)} of {job.size} documents were kept before"
-                )
+    settings = facts(spec, model, job)
+    with opened(folder / "kept", name, settings, _FIELDS) as journal:
+        kept = job.kept(journal)
+        if kept < job.size:
+            if kept:
+                reporter.message(f"{spec.label}: {kept} of {job.size} documents were kept before")
             try:
                 _resume(spec, job, journal, reporter)
             except KeyboardInterrupt:
                 reporter.message(
-                    f"interrupted: {len(journal.rows)} of {job.size} documents are kept, and the "
+                    f"interrupted: {job.kept(journal)} of {job.size} documents are kept, and the "
                     "same command goes on from there"
                 )
                 raise
         rows = {
-            query: [journal.rows[query, name] for name, _ in documents]
+            query: [
+                journal.rows[job.keys[query, name]]
+                | {"query": query, "id": name, "index": i, "first_stage_score": score}
+                for i, (name, score) in enumerate(documents)
+            ]
             for query, documents in job.candidates.items()
         }
         description = next((row["engine"] for d in rows.values() for row in d), model.engine)
-        return Outcome(spec.label, rows, description, model.size, journal.rate, journal.key)
+        state = settings_hash(settings | {"reads": job.digest()})
+        return Outcome(spec.label, rows, description, model.size, journal.rate, state)
 
 
 def facts(spec: ModelSpec, model: ResolvedModel, job: Job) -> dict[str, Any]:
-    """Return all that matters to the results of a job by a model, as JSON has it."""
+    """Return all that matters to the results of a model beside the texts, as JSON has it."""
     settings = asdict(job.settings) | {"instruction": job.instruction}
     return settings | {
-        "reads": job.digest(),
+        "collection": job.collection.name,
         "weights": model.digest,
         "engine": model.engine,
         "options": {name: str(value) for name, value in sorted(spec.options.items())},
@@ -196,7 +216,7 @@ def _resume(spec: ModelSpec, job: Job, journal: Journal, reporter: Reporter) -> 
         query: [
             {"id": name, "place": i, "content": job.texts[name], "first_stage_score": score}
             for i, (name, score) in enumerate(found)
-            if (query, name) not in journal.rows
+            if job.keys[query, name] not in journal.rows
         ]
         for query, found in job.candidates.items()
     }
@@ -205,15 +225,18 @@ def _resume(spec: ModelSpec, job: Job, journal: Journal, reporter: Reporter) -> 
     asked = ((job.collection.queries[query], missing[query]) for query in queries)
     with spec.load(reporter) as engine:
         reranker = Reranker(engine, thinking=job.settings.thinking)
-        reporter.progress(stage, len(journal.rows), job.size, "documents")
+        done = job.kept(journal)
+        reporter.progress(stage, done, job.size, "documents")
         journal.begin()
         try:
             for number, result in reranker.iter_rerank_many(
                 asked, job.instruction, job.settings.truncate_length
             ):
                 kept = {name: result.get(name) for name in _FIELDS} | {"index": result["place"]}
-                journal.add({"query": queries[number]} | kept)
-                reporter.progress(stage, len(journal.rows), job.size, "documents")
+                query = queries[number]
+                journal.add({"key": job.keys[query, result["id"]], "query": query} | kept)
+                done += 1
+                reporter.progress(stage, done, job.size, "documents")
         except ModelError as error:
             raise ModelError(
                 f"{error.message}; what is finished is kept", error.hint or "run the command again"

@@ -8,14 +8,13 @@ and kernels.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from erank_lite.benchmarks.journal import Journal, number, opened
+from erank_lite.benchmarks.journal import Journal, number, opened, row_key
 from erank_lite.benchmarks.runner import Job, Outcome, facts
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.engines.base import Engine
@@ -122,13 +121,16 @@ def distributions(
         for row in rows
         if row["failure"] is None and (text := reasoning(row["completion"])) is not None
     }
-    read = hashlib.blake2b(repr(sorted(texts.items())).encode(), digest_size=12).hexdigest()
-    settings = facts(spec, spec.resolve(reporter), job) | {"reasoning": read}
+    keys = {
+        (query, name): row_key(job.collection.queries[query], job.texts[name], text)
+        for (query, name), text in texts.items()
+    }
+    settings = facts(spec, spec.resolve(reporter), job) | {"kind": "teacher forcing"}
     name = f"teacher-forcing-{spec.label}-{job.collection.name}"
     with opened(folder / "kept", name, settings, {"distribution": _is_distribution}) as journal:
-        if len(journal.rows) < len(texts):
-            _resume(spec, job, texts, journal, reporter)
-        return {key: journal.rows[key]["distribution"] for key in texts if key in journal.rows}
+        if not set(keys.values()) <= journal.rows.keys():
+            _resume(spec, job, texts, keys, journal, reporter)
+        return {pair: journal.rows[keys[pair]]["distribution"] for pair in texts}
 
 
 def _is_distribution(value: Any) -> bool:
@@ -139,10 +141,12 @@ def _resume(
     spec: ModelSpec,
     job: Job,
     texts: Mapping[tuple[str, str], str],
+    keys: Mapping[tuple[str, str], str],
     journal: Journal,
     reporter: Reporter,
 ) -> None:
-    missing = [key for key in texts if key not in journal.rows]
+    missing = [pair for pair in texts if keys[pair] not in journal.rows]
+    done = len(texts) - len(missing)
     stage = f"{spec.label}, the reference's reasoning"
     with spec.load(reporter) as engine:
         journal.begin()
@@ -154,8 +158,10 @@ def _resume(
             found = completion.guide.distribution()
             if any(map(math.isnan, found)):
                 raise ModelError(f"{spec.label} computes no numbers (NaN): its file is damaged")
-            journal.add({"query": query, "id": name, "distribution": found})
-            reporter.progress(stage, len(journal.rows), len(texts), "documents")
+            row = {"key": keys[query, name], "query": query, "id": name, "distribution": found}
+            journal.add(row)
+            done += 1
+            reporter.progress(stage, done, len(texts), "documents")
 
 
 def _requests(

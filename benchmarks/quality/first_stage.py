@@ -108,6 +108,9 @@ def own_candidates(collection: Collection, depth: int) -> Candidates:
 def candidates_from_run(path: Path, collection: Collection, depth: int) -> Candidates:
     """Return the first `depth` documents of each query by a TREC run, without those excluded.
 
+    In the order in which trec_eval reads them: by their scores in 32 bits, of equals the greater id
+    first. The order of the lines and their ranks do not count.
+
     Raises:
         InputError: the file cannot be read, or has none of the collection's queries.
     """
@@ -115,7 +118,8 @@ def candidates_from_run(path: Path, collection: Collection, depth: int) -> Candi
     found: Candidates = {}
     for query in collection.queries:
         excluded = collection.excluded.get(query, frozenset())
-        ranked = sorted(run.get(query, {}).items(), key=lambda pair: -pair[1])
+        scored = run.get(query, {}).items()
+        ranked = sorted(scored, key=lambda pair: (np.float32(pair[1]), pair[0]), reverse=True)
         found[query] = [(name, score) for name, score in ranked if name not in excluded][:depth]
     if not any(found.values()):
         raise InputError(f"`{path}` has none of the {len(found)} queries of {collection.name}")

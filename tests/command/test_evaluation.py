@@ -90,6 +90,15 @@ def test_another_setting_is_another_job(tiny_gguf: Path, many: Path, tmp_path: P
     assert len(list(out.glob("kept/*/documents.jsonl"))) == 2
 
 
+def test_what_is_kept_belongs_to_the_document(tiny_gguf: Path, many: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(*command(tiny_gguf, many, out, "--depth", "3", "--queries", "1")).returncode == 0
+    done = run(*command(tiny_gguf, many, out, "--depth", "4", "--queries", "2"))
+    assert done.returncode == 0 and b"3 of 8 documents were kept before" in done.stderr
+    assert len(kept(out)) == 8
+    assert len(list(out.glob("records/quality-*.json"))) == 2
+
+
 def test_another_collection_of_the_same_name_replaces_nothing(
     tiny_gguf: Path, tmp_path: Path
 ) -> None:

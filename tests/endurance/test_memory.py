@@ -1,4 +1,4 @@
-"""The plan's memory next to what a process really takes, for models that differ in shape."""
+"""What a process really takes: next to the plan's memory, and after many models were dropped."""
 
 from __future__ import annotations
 
@@ -61,6 +61,30 @@ weights = sum(t.size for t in gguf.tensors)
 assert engine.plan.documents == sequences
 print(json.dumps({"expected": engine.plan.memory - weights, "measured": peak - before}))
 """
+
+
+_DROPPED = """
+import gc, json, psutil, threading, time
+from erank_lite import Reranker
+me, sizes = psutil.Process(), []
+for _ in range(20):
+    reranker = Reranker("erank-tiny", thinking="none")
+    assert len(reranker.rerank("bread", [f"A loaf, number {i}." for i in range(12)])) == 12
+    del reranker
+    gc.collect()
+    until = time.monotonic() + 10
+    while threading.active_count() > 1 and time.monotonic() < until:
+        time.sleep(0.05)
+    sizes.append(me.memory_info().rss)
+print(json.dumps(sizes))
+"""
+
+
+def test_a_reranker_that_is_dropped_leaves_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", _DROPPED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    sizes = json.loads(done.stdout)
+    assert sizes[-1] <= 1.05 * sizes[2], [size >> 20 for size in sizes]
 
 
 @pytest.mark.parametrize(

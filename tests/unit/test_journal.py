@@ -18,20 +18,20 @@ def written(folder: Path) -> Path:
     """Keep two rows, and return their file."""
     with opened(folder, "a job", {"a": 1}, FIELDS) as journal:
         journal.begin()
-        journal.add({"query": "q", "id": "d1", "score": 7, "probability": 0.5})
-        journal.add({"query": "q", "id": "d2", "score": None, "probability": None})
+        journal.add({"key": "1", "query": "q", "id": "d1", "score": 7, "probability": 0.5})
+        journal.add({"key": "2", "query": "q", "id": "d2", "score": None, "probability": None})
     (file,) = folder.glob("*/documents.jsonl")
     return file
 
 
-def read(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def read(folder: Path) -> dict[str, dict[str, Any]]:
     with opened(folder, "another name", {"a": 1}, FIELDS) as journal:
         return journal.rows
 
 
 def test_rows_are_found_again_by_what_matters_to_them(tmp_path: Path) -> None:
     written(tmp_path)
-    assert read(tmp_path)["q", "d1"]["score"] == 7 and len(read(tmp_path)) == 2
+    assert read(tmp_path)["1"]["score"] == 7 and len(read(tmp_path)) == 2
     with opened(tmp_path, "a job", {"a": 2}, FIELDS) as journal:
         assert not journal.rows and journal.rate is None
 
@@ -40,7 +40,8 @@ def test_rows_are_found_again_by_what_matters_to_them(tmp_path: Path) -> None:
     ("name", "value"),
     [
         ("session", "0"), ("session", None), ("session", True), ("at", "soon"), ("query", ["q"]),
-        ("id", 1), ("score", "7"), ("score", 7.5), ("score", 10**400), ("probability", [0.5]),
+        ("key", None), ("id", 1), ("score", "7"), ("score", 7.5), ("score", 10**400),
+        ("probability", [0.5]),
     ],
 )  # fmt: skip
 def test_a_value_typed_by_hand_is_named(tmp_path: Path, name: str, value: Any) -> None:
@@ -71,5 +72,5 @@ def test_a_line_that_was_torn_is_dropped(tmp_path: Path, tail: str) -> None:
     assert len(read(tmp_path)) == 2
     with opened(tmp_path, "a job", {"a": 1}, FIELDS) as journal:
         journal.begin()
-        journal.add({"query": "q", "id": "d3", "score": 1, "probability": 1})
+        journal.add({"key": "3", "query": "q", "id": "d3", "score": 1, "probability": 1})
     assert len(read(tmp_path)) == 3

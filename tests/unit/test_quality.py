@@ -338,6 +338,24 @@ def test_an_id_of_two_words_is_refused_in_a_run(tmp_path: Path) -> None:
         write_run(tmp_path / "r.trec", {"q": [("two words", 1.0)]}, "t")
 
 
+def test_ties_of_a_run_are_ordered_as_trec_eval_does(tmp_path: Path) -> None:
+    pytrec_eval = pytest.importorskip("pytrec_eval")
+    qrels = {"q1": {"d1": 2, "d2": 0, "d3": 1, "d4": 0}, "q2": {"d1": 1, "d4": 0}}
+    run = tmp_path / "run.trec"
+    # The first differs in the tenth digit only, which 32 bits do not hold.
+    scores = {"q1": ("1.000000001", "1", "1", "2"), "q2": ("1", "1", "1", "1")}
+    lines = [
+        f"{q} Q0 {d} 1 {s} t\n" for q in scores for d, s in zip(DOCUMENTS, scores[q], strict=False)
+    ]
+    run.write_text("".join(lines))
+    found = collection(qrels)
+    ranking = {q: [d for d, _ in r] for q, r in candidates_from_run(run, found, 10).items()}
+    assert ranking["q1"] == ["d4", "d3", "d2", "d1"]
+    theirs = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10"}).evaluate(read_run(run))
+    ours = measures_by_query(ranking, found, 100)["nDCG@10"]
+    assert ours == pytest.approx({q: v["ndcg_cut_10"] for q, v in theirs.items()}, abs=1e-9)
+
+
 # Measures
 
 
