@@ -67,15 +67,15 @@ class FirstStage:
         """
         if self.run is not None:
             found = candidates_from_run(self.run, collection, self.depth)
-            _tell_missing(self.run.name, found, collection, reporter)
-            return found, self.run.name
+            return _askable(self.run.name, found, collection, reporter), self.run.name
         if collection.candidates is not None:
             longest = max(map(len, collection.candidates.values()))
             if longest > self.depth:
                 reporter.message(
                     f"only {self.depth} of {longest} candidates are ranked: --depth takes more"
                 )
-            return own_candidates(collection, self.depth), _OWN
+            found = own_candidates(collection, self.depth)
+            return _askable(collection.name, found, collection, reporter), _OWN
         name = "".join(c if c.isalnum() else "-" for c in collection.name)
         file = folder / "first-stage" / f"{name}-{self.depth}-{collection.digest()}.trec"
         if not file.is_file():
@@ -83,17 +83,28 @@ class FirstStage:
             write_run(file, bm25(collection, self.depth), BM25)
         run = read_run(file)
         found = {q: list(run.get(q, {}).items()) for q in collection.queries}
-        _tell_missing("BM25", found, collection, reporter)
-        return found, BM25
+        return _askable("BM25", found, collection, reporter), BM25
 
 
-def _tell_missing(name: str, found: Candidates, collection: Collection, reporter: Reporter) -> None:
-    missing = sum(not documents for documents in found.values())
+def _askable(
+    name: str, found: Candidates, collection: Collection, reporter: Reporter
+) -> Candidates:
+    """Return the candidates of queries that can be asked, and tell which queries have none."""
+    of = f"of {counted(len(found), 'query')} of {collection.name}"
+    empty = [query for query, text in collection.queries.items() if not text.strip()]
+    if empty:
+        reporter.message(f"{len(empty)} {of} are empty ({_some(empty)}): they count as 0")
+        found = found | {query: [] for query in empty if query in found}
+    missing = [query for query, documents in found.items() if not documents and query not in empty]
     if missing:
-        of = counted(len(found), "query")
         reporter.message(
-            f"{name} has no documents for {missing} of {of} of {collection.name}: they count as 0"
+            f"{name} has no documents for {len(missing)} {of} ({_some(missing)}): they count as 0"
         )
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def evaluate(

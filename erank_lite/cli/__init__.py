@@ -10,7 +10,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from erank_lite.cli.lazy import LazyGroup
-from erank_lite.cli.output import printable, silence_output
+from erank_lite.cli.output import (
+    lose_messages_that_cannot_be_printed,
+    printable,
+    silence_output,
+)
 from erank_lite.errors import ErankLiteError
 from erank_lite.version import __version__
 
@@ -65,6 +69,7 @@ def _options(
 
 def main() -> None:
     """Run the command line. See `output.EXIT_CODES`."""
+    lose_messages_that_cannot_be_printed()
     logging.addLevelName(logging.WARNING, "warning")
     logging.addLevelName(logging.ERROR, "error")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)

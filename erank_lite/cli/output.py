@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import typer
 from rich.cells import cell_len
@@ -41,6 +43,27 @@ def interrupt_when_ended() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
+
+
+class _Messages(io.FileIO):
+    """Standard error, where what cannot be written is lost: it must not cost results."""
+
+    def write(self, data: Any) -> int:
+        """Write what can be written."""
+        with contextlib.suppress(OSError):
+            return super().write(data)
+        return memoryview(data).nbytes
+
+
+def lose_messages_that_cannot_be_printed() -> None:
+    """Have a command go on where standard error is a full disk or nobody's any more."""
+    stderr = sys.__stderr__
+    if stderr is None or stderr is not sys.stderr:
+        return
+    raw = _Messages(stderr.fileno(), "w", closefd=False)
+    sys.stderr = io.TextIOWrapper(
+        io.BufferedWriter(raw), stderr.encoding, stderr.errors, line_buffering=True
+    )
 
 
 def printable(text: str) -> str:

@@ -198,10 +198,11 @@ class GGUFFile:
         template = self.metadata.get("tokenizer.chat_template")
         if not isinstance(template, str):
             others = self.metadata.get("tokenizer.chat_templates")
-            named = f" ({', '.join(map(str, others))})" if isinstance(others, list) else ""
+            what = "no chat template"
+            if isinstance(others, list) and others:
+                what = f"chat templates ({', '.join(map(str, others))}), but no default one"
             raise ModelError(
-                f"`{self.path}` has no default chat template{named}, and the prompt cannot be made "
-                "without it",
+                f"`{self.path}` has {what}, and the prompt cannot be made without it",
                 "convert it again from a checkpoint that has one",
             )
         return template

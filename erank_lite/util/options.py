@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import numbers
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -142,11 +143,15 @@ def _as_type(value: Any, kind: Any) -> Any:
             return _BOOLEANS[text.lower()]
         raise TypeError
     if kind is int:
-        if type(value) is int or text is not None:
+        if text is not None:
+            return int(text)
+        if isinstance(value, numbers.Integral) and not isinstance(value, bool):
             return int(value)
         raise TypeError
     if kind is float:
-        if type(value) in (int, float) or text is not None:
+        if text is not None:
+            return float(text)
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
             return float(value)
         raise TypeError
     if kind is tuple:

@@ -640,6 +640,18 @@ def test_a_full_disk_is_told(ask: list[str], tiny_gguf: Path, cats: Path, comman
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_messages_on_a_full_disk_cost_no_results(ask: list[str], cats: Path):
+    expected = subprocess.run([*COMMAND, *ask, str(cats)], capture_output=True, timeout=60)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, *ask, str(cats)], stdout=subprocess.PIPE, stderr=full, timeout=60
+        )
+        refused = subprocess.run([*COMMAND, *ask, "nosuch"], stderr=full, timeout=60)
+    assert (done.returncode, done.stdout) == (0, expected.stdout) and done.stdout
+    assert refused.returncode == 1
+
+
 @pytest.mark.parametrize("stream", [0, 1, 2])
 def test_a_closed_stream_is_no_crash(ask: list[str], cats: Path, stream: int):
     streams = ["<&-", ">&-", "2>&-"]

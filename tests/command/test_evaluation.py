@@ -117,7 +117,18 @@ def test_queries_without_candidates_are_told(tiny_gguf: Path, many: Path, tmp_pa
     file = tmp_path / "some.trec"
     file.write_text("q1 Q0 d3 1 9.5 t\n")
     done = run(*command(tiny_gguf, many, tmp_path / "out", "--first-stage", str(file)))
-    assert b"no documents for 2 of 3 queries of many: they count as 0" in done.stderr
+    assert b"no documents for 2 of 3 queries of many (q2, q3): they count as 0" in done.stderr
+
+
+def test_a_query_without_words_is_told_by_its_id(tiny_gguf: Path, tmp_path: Path) -> None:
+    folder = beir(tmp_path / "some", queries={"q1": "cats", "q2": " "})
+    file = tmp_path / "some.trec"
+    file.write_text("q1 Q0 d3 1 9.5 t\nq2 Q0 d3 1 9.5 t\n")
+    out = tmp_path / "out"
+    done = run(*command(tiny_gguf, folder, out, "--first-stage", str(file)))
+    assert done.returncode == 0
+    assert b"1 of 2 queries of some are empty (q2): they count as 0" in done.stderr
+    assert [(row["query"], row["id"]) for row in kept(out)] == [("q1", "d3")]
 
 
 def test_interrupted_it_says_what_is_kept(tiny_gguf: Path, many: Path, tmp_path: Path) -> None:

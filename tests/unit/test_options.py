@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from erank_lite.engines.llama_cpp.options import LlamaCppOptions
@@ -27,6 +28,7 @@ class Some(Options):
         ({"at_least": "7"}, Some(at_least=7)),
         ({"at_most": "-1e3"}, Some(at_most=-1000.0)),
         ({"at_most": 1}, Some(at_most=1.0)),
+        ({"at_least": np.int64(7), "at_most": np.float32(0.5)}, Some(at_least=7, at_most=0.5)),
         ({"on": "True", "word": "B"}, Some(on=True, word="b")),
     ],
 )

@@ -57,7 +57,7 @@ def parse_thinking(value: str | int) -> Thinking:
         >>> parse_thinking("256"), parse_thinking("none")
         (256, 'none')
     """
-    text = str(value).strip().lower() if value is not None else "nothing"
+    text = str(value).strip().lower() if value is not None else ""
     if text == "full":
         return "full"
     if text == "none":
@@ -66,7 +66,7 @@ def parse_thinking(value: str | int) -> Thinking:
         return int(text)
     raise InputError(
         "thinking must be 'full', 'none' or a number of tokens from 1 to 999999999, "
-        f"not {text[:40]!r}"
+        f"not {value!r:.40}"
     )
 
 
