@@ -52,6 +52,16 @@ INPUTS = {
         "erank_lite/machine",
         "erank_lite/util",
     ],
+    "fuzz": [
+        "tests/endurance/test_fuzz.py",
+        "benchmarks/quality",
+        "convert/gguf",
+        "erank_lite/cli",
+        "erank_lite/families",
+        "erank_lite/models",
+        "erank_lite/text",
+        "erank_lite/util",
+    ],
     "gptq": [
         "tests/command/test_convert_gptq.py",
         "tests/engine/test_engines.py",
@@ -402,6 +412,7 @@ def prove(
     parts = {
         "programs": f"{references} && python -m pytest -q {PARALLEL} {compared}",
         "endurance": "python -m pytest -q -m slow",
+        "fuzz": "python -m pytest -q -m fuzz -rP",
         "gptq": f"pip install -q {TORCH} -e '.[gptq]' && python -m pytest -q -m gptq",
         "training": f"pip install -q {TORCH} -e '.[training]' && python -m pytest -q -m training",
     }
