@@ -19,24 +19,41 @@ from erank_lite.errors import InputError, missing_extra
 
 Row = dict[str, Any]
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".tsv", ".tsv.gz", ".parquet")
+_SPLITS = ("train", "dev", "validation", "valid", "test")
 _MAX_GRADE = 1000  # trec_eval reserves memory by the highest grade
 _QRELS = ("query-id", "corpus-id", "score")
 
 
 def part(folder: Path, *names: str) -> list[Path]:
-    """Return the files of the first of these parts that is there; an empty list for none."""
+    """Return the files of the first of these parts that is there; an empty list for none.
+
+    Raises:
+        InputError: a part has several splits, and none of them is the test.
+    """
     for name in names:
         path = folder / name
         found = [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
         found = [file for file in found if file.is_file()][:1]
         if not found and path.is_dir():
-            files = sorted(f for f in path.iterdir() if f.is_file())
+            files = _of_one_split(path, sorted(f for f in path.iterdir() if f.is_file()))
             for suffix in _SUFFIXES:  # the same rows may be there twice, in two formats
                 found = found or [f for f in files if f.name.endswith(suffix)]
         found = found or sorted(path.parent.glob(f"{path.name}-*.parquet"))
         if found:
             return found
     return []
+
+
+def _of_one_split(folder: Path, files: list[Path]) -> list[Path]:
+    """Leave out what is not of the split `test`, where files are of several splits."""
+    splits = {file: file.name.split("-")[0].split(".")[0] for file in files}
+    found = sorted(set(splits.values()) & set(_SPLITS))
+    if len(found) > 1 and "test" not in found:
+        raise InputError(
+            f"`{folder}` has the splits {' and '.join(found)}, and no test",
+            f"call the one that is meant {folder.name}/test",
+        )
+    return [file for file in files if len(found) < 2 or splits[file] == "test"]
 
 
 def rows(

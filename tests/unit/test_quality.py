@@ -356,6 +356,25 @@ def test_ties_of_a_run_are_ordered_as_trec_eval_does(tmp_path: Path) -> None:
     assert ours == pytest.approx({q: v["ndcg_cut_10"] for q, v in theirs.items()}, abs=1e-9)
 
 
+def test_splits_are_never_mixed(tmp_path: Path) -> None:
+    folder = beir(tmp_path / "some")
+    judged = folder / "qrels"
+    text = (judged / "test.tsv").read_text()
+    (judged / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq3\td4\t1\n")
+    assert set(open_collections(str(folder))[0].queries) == {"q1", "q2"}
+    (judged / "test.tsv").rename(judged / "dev.tsv")
+    with pytest.raises(InputError, match="the splits dev and train, and no test") as raised:
+        open_collections(str(folder))
+    assert "qrels/test" in (raised.value.hint or "")
+    (judged / "train.tsv").unlink()
+    assert set(open_collections(str(folder))[0].queries) == {"q1", "q2"}
+    # As repositories of data sets have them: in a folder, in several files.
+    for name in ("test-00000-of-00002", "test-00001-of-00002", "train-00000-of-00001"):
+        (judged / f"{name}.tsv").write_text(text)
+    (judged / "dev.tsv").unlink()
+    assert set(open_collections(str(folder))[0].qrels) == {"q1", "q2"}
+
+
 # Measures
 
 

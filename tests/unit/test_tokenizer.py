@@ -229,6 +229,7 @@ def test_types_of_tokens() -> None:
         ({"merges": ["ab"]}, "m.gguf"),
         ({"merges": ["x yz"]}, "m.gguf"),
         ({"token_type": [1, 1]}, "m.gguf"),
+        ({"token_type": None}, "which of its tokens are special"),
         ({"eos_token_id": 99_999}, "m.gguf"),
     ],
 )
