@@ -34,6 +34,7 @@ from support.reporter import RecordingReporter
 from support.tokenizers import CHAT_TEMPLATE
 
 from erank_lite.convert.gguf.convert import convert_gguf
+from erank_lite.convert.imatrix.file import ImportanceMatrix
 from erank_lite.errors import ErankLiteError, InputError, ModelError
 from erank_lite.models.checkpoint import Checkpoint
 from erank_lite.models.gguf import GGUFFile
@@ -460,6 +461,15 @@ def test_numbers_too_large_for_a_type_are_refused(tmp_path: Path, number: float,
     with pytest.raises(ModelError, match=f"too large for {kind}\nhint: choose BF16"):
         convert_gguf(source, tmp_path / "out.gguf", kind)
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_matrix_in_f16_is_called_that(tmp_path: Path) -> None:
+    name = "blk.0.ffn_up.weight"
+    matrix = ImportanceMatrix({name: np.ones(64, np.float16)}, {name: 1}, ("text",), 1, 1)
+    matrix.write(tmp_path / "matrix.gguf")
+    source = write_checkpoint(tmp_path / "m")
+    with pytest.raises(ModelError, match=f"is not in F32: {name} is in float16"):
+        convert_gguf(source, tmp_path / "o.gguf", "Q4_K_M", imatrix=tmp_path / "matrix.gguf")
 
 
 def test_a_tied_copy_of_the_embedding_is_left_out(tmp_path: Path) -> None:
