@@ -32,6 +32,8 @@ COMMANDS = {
     "report": "Make a page, plots and tables of what eval, compare and benchmark measured.",
 }
 
+_MAX_MESSAGE = 2000  # characters
+
 app = typer.Typer(
     cls=LazyGroup,
     help="Rerank documents with ERank reasoning rerankers on the machine at hand.",
@@ -98,8 +100,14 @@ def main() -> None:
 
 
 def _stop(code: int, message: str, hint: str | None = None) -> NoReturn:
-    # A name in the message may hold line breaks, or codes that steer the terminal.
-    typer.echo(f"error: {printable(message)}", err=True)
+    typer.echo(f"error: {_line(message)}", err=True)
     if hint is not None:
-        typer.echo(f"hint: {printable(hint)}", err=True)
+        typer.echo(f"hint: {_line(hint)}", err=True)
     sys.exit(code)
+
+
+def _line(text: str) -> str:
+    """Return a message as a line: what it quotes may hold line breaks or codes, or be a book."""
+    half = _MAX_MESSAGE // 2
+    short = text if len(text) <= _MAX_MESSAGE else f"{text[:half]} … {text[-half:]}"
+    return printable(short)

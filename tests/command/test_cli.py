@@ -226,6 +226,14 @@ def test_truncate_length(ask: list[str], tmp_path: Path):
     assert found[0]["truncated"] is True
 
 
+def test_a_message_quotes_no_book(ask: list[str], tmp_path: Path):
+    table = tmp_path / "d.csv"
+    table.write_text("id," + "x" * 100_000 + "\n1,2\n")
+    text = is_a_clear_line(run_in_process(*ask, table))
+    assert "no column is named content or text" in text and len(text) < 5000
+    assert text.endswith("x; rename one")
+
+
 def test_duplicate_ids_are_told_and_kept(ask: list[str], tmp_path: Path):
     records = [{"content": f"text {i}", "id": "same"} for i in range(3)]
     done = run(*ask, json_lines(tmp_path / "d.jsonl", records))
