@@ -13,6 +13,7 @@ from erank_lite.benchmarks.journal import Row
 from erank_lite.benchmarks.quality.collection import Collection
 from erank_lite.benchmarks.quality.first_stage import (
     BM25,
+    BM25_VERSION,
     PAPER_DEPTH,
     Candidates,
     bm25,
@@ -77,7 +78,11 @@ class FirstStage:
             found = own_candidates(collection, self.depth)
             return _askable(collection.name, found, collection, reporter), _OWN
         name = "".join(c if c.isalnum() else "-" for c in collection.name)
-        file = folder / "first-stage" / f"{name}-{self.depth}-{collection.digest()}.trec"
+        file = (
+            folder
+            / "first-stage"
+            / f"{name}-{self.depth}-{collection.digest()}-{BM25_VERSION}.trec"
+        )
         if not file.is_file():
             reporter.message(f"BM25 reads the documents of {collection.name}")
             write_run(file, bm25(collection, self.depth), BM25)

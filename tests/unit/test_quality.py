@@ -338,6 +338,15 @@ def test_an_id_of_two_words_is_refused_in_a_run(tmp_path: Path) -> None:
         write_run(tmp_path / "r.trec", {"q": [("two words", 1.0)]}, "t")
 
 
+def test_words_of_one_or_two_letters_stay_whole(tmp_path: Path) -> None:
+    documents = {"d1": "vitamin s", "d2": "between us", "d3": "the u boat", "d4": "it is"}
+    queries = {"q1": "s s", "q2": "us", "q3": "S cats"}
+    judged = {q: {"d1": 1} for q in queries}
+    (found,) = open_collections(str(beir(tmp_path / "short", documents, queries, judged)))
+    ranked = {q: [name for name, _ in r] for q, r in bm25(found, 10).items()}
+    assert ranked == {"q1": ["d1"], "q2": ["d2"], "q3": ["d1"]}
+
+
 def test_ties_of_a_run_are_ordered_as_trec_eval_does(tmp_path: Path) -> None:
     pytrec_eval = pytest.importorskip("pytrec_eval")
     qrels = {"q1": {"d1": 2, "d2": 0, "d3": 1, "d4": 0}, "q2": {"d1": 1, "d4": 0}}
