@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from erank_lite.errors import InputError
@@ -33,41 +33,64 @@ def as_documents(docs: Any) -> list[Doc]:
         ... ]
         True
     """
-    if isinstance(docs, str | bytes | Mapping) or not isinstance(docs, Iterable):
-        raise InputError(
-            f"docs must be a list of documents, not {type(docs).__name__}",
-            "put a single document in a list",
-        )
-    return [_document(doc, index) for index, doc in enumerate(_rows(docs))]
+    single = isinstance(docs, str | bytes | Mapping)
+    try:
+        rows = None if single else _rows(docs)
+    except TypeError:  # it is not iterable
+        rows = None
+    if rows is None:
+        hint = "give an iterable of documents"
+        if hasattr(docs, "collect"):  # a lazy frame of polars
+            hint = "collect it first"
+        elif single or any(hasattr(docs, name) for name in _TEXT):
+            hint = "put a single document in a list"
+        raise InputError(f"docs must be a list of documents, not {type(docs).__name__}", hint)
+    return [_document(doc, index) for index, doc in enumerate(rows)]
 
 
-def _rows(docs: Any) -> Iterable[Any]:
-    """Return the rows of a frame, which would itself give the names of its columns."""
+def _rows(docs: Any) -> list[Any] | None:
+    """Return the rows of a frame, which would itself give the names of its columns; None of others
+    that have columns."""
+    if hasattr(docs, "collect"):
+        return None
     if not hasattr(docs, "columns"):
         return list(docs)
+    names = list(docs.columns)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"two columns of the frame are named {twice!r}", "rename one")
     if hasattr(docs, "to_dicts"):  # polars
         return list(docs.to_dicts())
     if hasattr(docs, "to_dict"):  # pandas
         return list(docs.to_dict("records"))
-    raise InputError(
-        f"docs must be a list of documents, not {type(docs).__name__}", "give its rows as dicts"
-    )
+    return None
 
 
 def _document(doc: Any, index: int) -> Doc:
     if isinstance(doc, str):
         return str(doc)
     own = doc if isinstance(doc, Mapping) else None
-    found = (own.get(name) if own is not None else getattr(doc, name, None) for name in _TEXT)
-    text = next((text for text in found if text is not None), None)
+    values = {
+        name: own.get(name) if own is not None else getattr(doc, name, None) for name in _TEXT
+    }
+    name = next((name for name, value in values.items() if value is not None), None)
+    text = None if name is None else values[name]
     if not isinstance(text, str):
-        was = "nothing" if doc is None else type(doc).__name__
-        if text is not None:
-            was += f" with {type(text).__name__} for its text"
         raise InputError(
-            f"document {index} is {was}",
+            f"document {index} {_fault(doc, name, text)}",
             "give a text, a dict with a text under content, or an object with one",
         )
     if own is None:
         return {"content": str(text), "document": doc}
     return doc if own.get("content") is text else {**own, "content": str(text)}
+
+
+def _fault(doc: Any, name: str | None, text: Any) -> str:
+    """Return what is wrong with a document whose text, found under `name`, is none."""
+    if name is not None:
+        missing = isinstance(text, float) and text != text
+        return f"has {'nothing (nan)' if missing else type(text).__name__} for its {name}"
+    if isinstance(doc, Mapping):
+        keys = ", ".join(map(str, list(doc)[:5])) or "none"
+        return f"has no text under content or text; its keys are {keys}"
+    return "is nothing" if doc is None else f"is {type(doc).__name__}, without a text"

@@ -36,10 +36,18 @@ def hybrid_scores(results: Sequence[Mapping[str, Any]], alpha: float) -> list[di
         [('excited', 1.18), ('peaceful', 0.01), ('sad', -1.19)]
 
     Raises:
-        InputError: alpha is outside 0…1, or a ranked document has no finite first_stage_score.
+        InputError: alpha is outside 0…1, a ranked document has no finite first_stage_score, or
+            `results` are not those of a reranker.
     """
     if not isinstance(alpha, numbers.Real | Decimal) or not 0 <= alpha <= 1:
         raise InputError(f"alpha must be a number between 0 and 1, not {alpha!r}")
+    for place, result in enumerate(results):
+        if not isinstance(result, Mapping) or "rank_score" not in result:
+            was = "has no rank_score" if isinstance(result, Mapping) else type(result).__name__
+            raise InputError(
+                f"result {place} {was if was.startswith('has') else f'is {was}'}",
+                "give what Reranker.rerank returned",
+            )
     alpha = float(alpha)  # of numpy too: what is made of it must be plain numbers
     ranked = [dict(r) for r in results if r.get("rank_score") is not None]
     failed = [dict(r) | {"hybrid_score": None} for r in results if r.get("rank_score") is None]

@@ -276,8 +276,8 @@ class Reranker:
             What `rerank` returns, for each query in the order given.
 
         Raises:
-            InputError: a query or its documents cannot be used; the queries before it are
-                finished and yielded first.
+            InputError: a query or its documents cannot be used. As with what `queries` itself
+                raises, the queries before it are finished and yielded first.
 
         Example:
             >>> docs = ["The lion is the cat that lives in groups.", "Air scatters blue light."]
@@ -334,6 +334,10 @@ class Reranker:
         counts: list[int],
     ) -> Iterator[tuple[QueryPromptBuilder, Sequence[Doc]]]:
         """Yield the queries' prompts and documents, and note in `counts` how many these are."""
+        if not isinstance(queries, Iterable):
+            raise InputError(
+                f"queries must be (query, documents) pairs, not {type(queries).__name__}"
+            )
         for number, pair in enumerate(queries):
             try:
                 query, docs = _pair(pair)
@@ -393,20 +397,20 @@ class _Batch:
         self._twins: dict[int, list[int]] = {}
         self._scores: dict[int, tuple[Score, int]] = {}
         self._ready: deque[tuple[int, tuple[Score, int]]] = deque()
-        self.mistake: InputError | None = None
+        self.mistake: Exception | None = None
 
     def requests(
         self, jobs: Iterable[tuple[QueryPromptBuilder, Sequence[Doc]]]
     ) -> Iterator[Request[ScoreGuide]]:
         """Yield a request for each document that is to be computed."""
-        # What is under way is finished before a mistake in what follows is reported.
+        # What is under way is finished before what went wrong in what follows is reported.
         try:
             for number, (prompts, docs) in enumerate(jobs):
                 self._first_of.clear()
                 self._scores.clear()
                 for index, doc in enumerate(docs):
                     yield from self._request(number, index, doc, prompts)
-        except InputError as error:
+        except Exception as error:
             self.mistake = error
 
     def _request(

@@ -78,11 +78,8 @@ class FirstStage:
             found = own_candidates(collection, self.depth)
             return _askable(collection.name, found, collection, reporter), _OWN
         name = "".join(c if c.isalnum() else "-" for c in collection.name)
-        file = (
-            folder
-            / "first-stage"
-            / f"{name}-{self.depth}-{collection.digest()}-{BM25_VERSION}.trec"
-        )
+        name += f"-{self.depth}-{collection.digest()}-{BM25_VERSION}"
+        file = folder / "first-stage" / f"{name}.trec"
         if not file.is_file():
             reporter.message(f"BM25 reads the documents of {collection.name}")
             write_run(file, bm25(collection, self.depth), BM25)

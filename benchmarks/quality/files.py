@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from erank_lite.errors import InputError, missing_extra
+from erank_lite.util.json_lines import fault
 
 Row = dict[str, Any]
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -183,11 +184,10 @@ def _json_lines(file: Path) -> Iterator[tuple[int, Row]]:
             if line.strip():
                 try:
                     row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    why = error.msg
-                    raise InputError(f"`{file}`, line {number}: not valid JSON ({why})") from None
-                except (ValueError, RecursionError):
-                    raise InputError(f"`{file}`, line {number}: not valid JSON") from None
+                except (ValueError, RecursionError) as error:
+                    raise InputError(
+                        f"`{file}`, line {number}: not valid JSON ({fault(error)})"
+                    ) from None
                 if not isinstance(row, dict):
                     raise InputError(f"`{file}`, line {number}: not a JSON object")
                 yield number, row

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from erank_lite.errors import InputError
+from erank_lite.util.json_lines import fault
 
 Record = dict[str, Any]
 _TEXT_FILES = (".txt", ".md", ".rst", ".text")
@@ -128,12 +129,15 @@ def _json_lines(name: str, text: str) -> Iterator[Record]:
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
-                reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deep"
-                raise InputError(f"{name}, line {number}: not valid JSON ({reason})") from None
+                raise InputError(
+                    f"{name}, line {number}: not valid JSON ({fault(error)})"
+                ) from None
             yield _checked(value, f"{name}, line {number}")
 
 
 def _json(name: str, text: str) -> Iterator[Record]:
+    if not text.strip():
+        return
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -141,12 +145,13 @@ def _json(name: str, text: str) -> Iterator[Record]:
             yield from _json_lines(name, text)
             return
         raise InputError(f"{name}, line {error.lineno}: not valid JSON ({error.msg})") from None
-    except (ValueError, RecursionError):
-        raise InputError(f"{name}: not valid JSON (nested too deep)") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name}: not valid JSON ({fault(error)})") from None
     if not isinstance(value, list):
+        alone = isinstance(value, dict) and _TEXT_KEYS & value.keys()
         raise InputError(
             f"{name}: it must hold a list of documents, or one document a line",
-            "put the document in brackets",
+            "put the document in brackets" if alone else 'give the list alone: [{"content": "…"}]',
         )
     for number, item in enumerate(value):
         yield _checked(item, f"{name}, item {number}")
@@ -173,10 +178,10 @@ def _table(name: str, rows: Iterator[tuple[int, list[str]]]) -> Iterator[Record]
     if not columns:
         raise InputError(f"{name} is empty")
     if not _TEXT_KEYS & set(columns):
-        raise InputError(
-            f"{name}: no column is named content or text",
-            f"its columns are {', '.join(columns)}; rename one",
-        )
+        hint = f"its columns are {', '.join(columns)}; rename one"
+        if len(columns) == 1 and ";" in columns[0]:
+            hint = "separate the columns by commas, not by semicolons"
+        raise InputError(f"{name}: no column is named content or text", hint)
     twice = next((column for column in columns if columns.count(column) > 1), None)
     if twice is not None:
         raise InputError(f"{name}: two columns are named {twice}", "rename one")

@@ -216,9 +216,10 @@ def _check(query: str, records: Sequence[Record], alpha: float | None) -> None:
     if alpha is not None:
         missing = [i for i, r in enumerate(records) if r.get("first_stage_score") is None]
         if missing:
+            more = f", nor have {len(missing) - 1} more" if len(missing) > 1 else ""
             raise InputError(
-                f"--alpha needs a first_stage_score for every document; {len(missing)} have none, "
-                f"the first of them at index {missing[0]}"
+                "--alpha needs a first_stage_score for every document; the one at index "
+                f"{missing[0]} has none{more}"
             )
     ids = Counter(str(r["id"]) for r in records if r.get("id") is not None)
     for name, count in ids.most_common(1):

@@ -98,8 +98,10 @@ class Engine(ABC):
         source, loop, ready = _source(requests), asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+            try:
                 loop.call_soon_threadsafe(ready.set)
+            except RuntimeError:  # the loop is closed, and nobody waits any more
+                call.close()
 
         with self._queue.open(wake) as call:
             while not call.finished:
@@ -171,7 +173,9 @@ class Engine(ABC):
         self._close()
 
     def _close(self, tell: bool = True) -> None:
-        if self._queue is not None and self._queue.close(self._interrupt, tell):
+        if self._queue is None or not hasattr(self, "description"):
+            return  # it could not be loaded: what was made of it is freed by itself
+        if self._queue.close(self._interrupt, tell):
             self._free()
 
     def __del__(self) -> None:

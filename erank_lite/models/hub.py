@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erank_lite.errors import ModelError
-from erank_lite.util.network import proxy_for
+from erank_lite.util.network import certificates, proxy_for
 from erank_lite.util.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -196,6 +196,22 @@ def _http_error() -> type[Exception]:
     return base
 
 
+def _check_way(endpoint: str) -> None:
+    """Find out what would keep a request from leaving this machine.
+
+    Raises:
+        ModelError: HF_ENDPOINT, a proxy or the certificates cannot be used.
+    """
+    if not endpoint.startswith(("http://", "https://")):
+        raise ModelError(
+            f"HF_ENDPOINT is `{endpoint}`, which is no address of a Hub",
+            "write https://HOST, or unset it",
+        )
+    proxy_for(endpoint)
+    if endpoint.startswith("https://"):
+        certificates()
+
+
 @contextlib.contextmanager
 def _explained(repository: str, revision: str | None, file: str | None = None) -> Iterator[None]:
     """Turn the library's errors into one line each; keep its progress bars out of ours."""
@@ -206,7 +222,7 @@ def _explained(repository: str, revision: str | None, file: str | None = None) -
         utils.disable_progress_bars()
     what = f"{file} of {repository}" if file else repository
     try:
-        proxy_for(constants.ENDPOINT)
+        _check_way(constants.ENDPOINT)
         yield
     except errors.GatedRepoError:
         raise ModelError(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from erank_lite.errors import InputError
+from erank_lite.errors import InputError, ModelError
 from erank_lite.machine.shapes import PUBLISHED, ModelInfo, ModelShape
 from erank_lite.models.checkpoint import Checkpoint
 from erank_lite.models.gguf import GGUFFile
@@ -40,6 +40,7 @@ def inspect(ref: ModelRef) -> ModelInfo:
         return ModelInfo("bundled", ref.type or BUNDLED_TYPE, shape)
     if ref.kind == "folder":
         assert ref.path is not None
+        _refuse_gguf_files(ref.path)
         return _inspect_checkpoint(Checkpoint.open(ref.path), ref.type)
     if ref.file:
         here = Repository(ref).local_gguf()
@@ -57,6 +58,15 @@ def inspect(ref: ModelRef) -> ModelInfo:
 def _inspect_gguf(path: Path) -> ModelInfo:
     shape = GGUFFile.read(path).shape()
     return ModelInfo("gguf", None, lambda quant_type: shape)
+
+
+def _refuse_gguf_files(folder: Path) -> None:
+    files = sorted(folder.glob("*.gguf"))
+    if files and not (folder / "config.json").is_file():
+        raise ModelError(
+            f"`{folder}` is a folder of GGUF files, not a checkpoint",
+            f"name one of them, as in {files[0]}",
+        )
 
 
 def _inspect_checkpoint(folder: Checkpoint, quant_type: str | None) -> ModelInfo:

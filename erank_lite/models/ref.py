@@ -104,7 +104,8 @@ class ModelRef:
         if path and Path(path).is_dir():
             return cls("folder", text, _snapshot(Path(path)), type=check_type(path_type))
         if path and Path(path).is_file():
-            raise InputError(f"`{text}`: a file has its type already", f"leave :{path_type} out")
+            after = f":{path_type}" if path_type else "the colon"
+            raise InputError(f"`{text}`: a file has its type already", f"leave {after} out")
         return cls._parse_hub_name(text, before, type_name if colon else None)
 
     @classmethod

@@ -9,6 +9,21 @@ from typing import Any
 _LINE_ENDS = {"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
+def fault(error: ValueError | RecursionError) -> str:
+    """Return what is wrong with a text that `json.loads` refused.
+
+    Example:
+        >>> try:
+        ...     json.loads('{"a": }')
+        ... except ValueError as error:
+        ...     fault(error)
+        'Expecting value'
+    """
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    return "nested too deep" if isinstance(error, RecursionError) else "a number too long to read"
+
+
 def json_line(value: Any, default: Callable[[Any], Any] | None = None) -> str:
     """Return a value as one line of JSON; NaN and infinities, which JSON lacks, are null.
 

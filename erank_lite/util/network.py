@@ -13,7 +13,6 @@ from pathlib import Path
 from erank_lite.errors import ModelError
 
 _PROXIES = ("http", "https", "socks5", "socks5h")
-_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def proxy_for(url: str) -> str | None:
@@ -83,21 +82,22 @@ def certificates() -> ssl.SSLContext:
     """Return whom this machine trusts: the certificates that it has, or those of SSL_CERT_FILE.
 
     Raises:
-        ModelError: SSL_CERT_FILE or SSL_CERT_DIR names nothing that is there.
+        ModelError: SSL_CERT_FILE or SSL_CERT_DIR names nothing that can be read.
     """
-    for name in _CERTIFICATES:
-        path = os.environ.get(name)
-        if path and not Path(path).exists():
-            raise ModelError(
-                f"{name} names `{path}`, which is not there", f"correct or unset {name}"
-            )
+    file, folders = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if file and not Path(file).is_file():
+        raise ModelError(
+            f"SSL_CERT_FILE names `{file}`, which is not a file", "correct or unset SSL_CERT_FILE"
+        )
+    if folders and not any(Path(folder).is_dir() for folder in folders.split(os.pathsep)):
+        raise ModelError(
+            f"SSL_CERT_DIR names `{folders}`, which is not a folder",
+            "correct or unset SSL_CERT_DIR",
+        )
     try:
         import certifi
 
-        file = os.environ.get("SSL_CERT_FILE") or certifi.where()
-        return ssl.create_default_context(
-            cafile=file if Path(file).is_file() else None,
-            capath=os.environ.get("SSL_CERT_DIR") or None,
-        )
+        file = file or certifi.where()
+        return ssl.create_default_context(cafile=file, capath=folders or None)
     except (OSError, ssl.SSLError) as error:
         raise ModelError(f"the certificates in `{file}` cannot be read: {error}") from None

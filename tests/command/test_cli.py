@@ -411,6 +411,13 @@ def models(tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path) -> Path:
     return folder
 
 
+def test_a_model_that_llama_cpp_refuses_is_told_in_one_line(cats: Path, tmp_path: Path):
+    """Nor does what was made of the engine say anything as it goes."""
+    odd = write_gguf(tmp_path / "odd.gguf", texts(), [1] * len(texts()), architecture="qwenx")
+    done = run("rerank", "--model", odd, "--query", "q", cats)
+    assert "llama.cpp cannot load" in is_a_clear_line(done)
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -427,7 +434,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path) -> Path:
         ("cls.gguf", "classifier or embedding"),
         ("bare.gguf", "no chat template"),
         ("missing.gguf", "there is no file"),
-        ("", "it has no config.json"),
+        ("", "is a folder of GGUF files, not a checkpoint\nhint: name one of them, as in"),
     ],
 )
 def test_a_model_that_cannot_be_used(models: Path, cats: Path, name: str, says: str):

@@ -109,10 +109,10 @@ def test_a_json_list(tmp_path: Path):
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ("", "line 1: not valid JSON"),
         ('[{"text": "a"},\n {"text"]', "line 2: not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ('{"text": "a"}', "must hold a list"),
+        ("[" + "9" * 5000 + "]", "a number too long to read"),
         ('[{"text": "a"}, 3]', "item 1: a document must be a text, or an object"),
     ],
 )

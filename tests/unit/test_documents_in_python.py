@@ -6,6 +6,7 @@ import json
 from collections import namedtuple
 from dataclasses import dataclass
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -77,17 +78,20 @@ def test_texts_of_numpy_are_texts() -> None:
     ("doc", "says"),
     [
         (None, "document 1 is nothing"),
-        (float("nan"), "document 1 is float"),
-        (5, "document 1 is int"),
-        (["a"], "document 1 is list"),
-        (b"a", "document 1 is bytes"),
-        ({}, "document 1 is dict"),
-        ({"content": None}, "document 1 is dict"),
-        ({"content": float("nan")}, "document 1 is dict with float for its text"),
-        ({"content": ["a"], "text": "b"}, "document 1 is dict with list for its text"),
-        (Document(None, {}), "document 1 is Document"),
-        (Document(3, {}), "document 1 is Document with int for its text"),
-        (namedtuple("Row", "id body")(1, "a"), "document 1 is Row"),
+        (float("nan"), "document 1 is float, without a text"),
+        (5, "document 1 is int, without a text"),
+        (["a"], "document 1 is list, without a text"),
+        (b"a", "document 1 is bytes, without a text"),
+        ({}, "document 1 has no text under content or text; its keys are none"),
+        (
+            {"content": None, "id": 1},
+            "document 1 has no text under content or text; its keys are content, id",
+        ),
+        ({"content": float("nan")}, "document 1 has nothing (nan) for its content"),
+        ({"content": ["a"], "text": "b"}, "document 1 has list for its content"),
+        (Document(None, {}), "document 1 is Document, without a text"),
+        (Document(3, {}), "document 1 has int for its page_content"),
+        (namedtuple("Row", "id body")(1, "a"), "document 1 is Row, without a text"),
     ],
     ids=repr,
 )
@@ -101,6 +105,43 @@ def test_what_is_no_document_is_refused_by_name(doc: Any, says: str) -> None:
 def test_what_is_no_list_is_refused(docs: Any) -> None:
     with pytest.raises(InputError, match="must be a list of documents, not"):
         as_documents(docs)
+
+
+@pytest.mark.parametrize(
+    ("docs", "hint"),
+    [
+        ("a", "put a single document in a list"),
+        (Document("a", {}), "put a single document in a list"),
+        (SimpleNamespace(collect=list, columns=["content"]), "collect it first"),
+        (np.array("a"), "give an iterable of documents"),
+        (7, "give an iterable of documents"),
+    ],
+)
+def test_the_hint_says_what_to_give(docs: Any, hint: str) -> None:
+    with pytest.raises(InputError) as raised:
+        as_documents(docs)
+    assert raised.value.hint == hint
+
+
+def test_a_frame_with_two_columns_of_a_name_is_refused() -> None:
+    frame = SimpleNamespace(columns=["content", "content"], to_dict=lambda kind: [{"content": "b"}])
+    with pytest.raises(InputError, match="two columns of the frame are named 'content'"):
+        as_documents(frame)
+
+
+def test_what_queries_raise_comes_after_those_before() -> None:
+    def queries() -> Any:
+        yield "q", ["a"]
+        yield "q", ["a"]
+        raise KeyError("gone")
+
+    found = []
+    with pytest.raises(KeyError, match="gone"):
+        for ranking in Reranker(answering({"a": "5"})).rerank_many(queries()):
+            found.append(ranking)
+    assert len(found) == 2
+    with pytest.raises(InputError, match="pairs, not int"):
+        list(Reranker(answering({})).rerank_many(5))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("pair", ["ab", ("q",), ("q", ["a"], 3), None, {"q": 1, "d": 2}, 7])

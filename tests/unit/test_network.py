@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from erank_lite.errors import ModelError
 from erank_lite.models.cache import cache_folder
+from erank_lite.models.hub import listing
 from erank_lite.util import network
 from erank_lite.util.network import certificates, proxy_for
 
@@ -87,12 +89,32 @@ def test_certificates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     assert isinstance(certificates(), ssl.SSLContext)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
-    with pytest.raises(ModelError, match=r"SSL_CERT_FILE names .*gone\.pem`, which is not there"):
+    with pytest.raises(ModelError, match=r"SSL_CERT_FILE names .*gone\.pem`, which is not a file"):
         certificates()
     (tmp_path / "bad.pem").write_text("no certificate")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "bad.pem"))
     with pytest.raises(ModelError, match="cannot be read"):
         certificates()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("SSL_CERT_FILE", "/nowhere/gone.pem", "which is not a file"),
+        ("SSL_CERT_FILE", os.devnull, "which is not a file"),
+        ("HF_ENDPOINT", "huggingface.co", "HF_ENDPOINT is `huggingface.co`"),
+    ],
+)
+def test_what_keeps_the_hub_from_being_asked_is_told(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    from huggingface_hub import constants
+
+    endpoint = value if variable == "HF_ENDPOINT" else "https://127.0.0.1:9"
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ModelError, match=says):
+        listing("owner/name", None)
 
 
 def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
