@@ -94,6 +94,8 @@ def main() -> None:
         error.show()  # no command at all: the help
         sys.exit(2)
     except OSError as error:
+        if error.filename is not None:
+            _stop(1, f"`{error.filename}` cannot be used: {error.strerror}")
         silence_output()
         _stop(1, f"the output cannot be written: {error.strerror}")
     sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -653,6 +654,23 @@ def test_a_full_disk_is_told(ask: list[str], tiny_gguf: Path, cats: Path, comman
     assert done.returncode == 1
     assert any(line.startswith("error: ") for line in said(done.stderr))
     assert b"Traceback" not in done.stderr
+
+
+def test_a_cache_that_may_not_be_looked_into_is_told(
+    cats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As another user's is; root may look into everything."""
+    is_file = Path.is_file
+
+    def refused(path: Path) -> bool:
+        if path.is_relative_to(tmp_path / "cache"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setenv("ERANK_LITE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(Path, "is_file", refused)
+    line = is_a_clear_line(run_in_process("rerank", "--model", "erank-tiny", "--query", "q", cats))
+    assert "cache" in line and line.endswith("cannot be used: Permission denied")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
