@@ -117,15 +117,18 @@ class Journal:
         """
         assert self._out is not None
         row |= {"session": self._sessions, "at": round(time.perf_counter() - self._begun, 3)}
+        line = json.dumps(row, ensure_ascii=True).encode() + b"\n"
         try:
-            self._out.write(json.dumps(row, ensure_ascii=True).encode() + b"\n")
+            # Ctrl-C may come at any moment: what is written is then counted as kept.
+            self.rows[row["key"]] = row
+            self._out.write(line)
             self._out.flush()
         except OSError as error:
+            del self.rows[row["key"]]
             raise InputError(
                 f"`{self._file}` cannot be written: {error.strerror}",
                 "run the same command again: it goes on from what was kept",
             ) from None
-        self.rows[row["key"]] = row
 
     @property
     def rate(self) -> float | None:
