@@ -35,8 +35,11 @@ if __name__ == "__main__":
 
 def run_script(code: str, seconds: float = 60) -> str:
     """Run a program and return what it printed; it must end well, and say nothing else."""
+    # From 3.12 on, Python itself warns of a fork below threads.
+    quiet = "ignore:This process:DeprecationWarning"
     done = subprocess.run(
-        [sys.executable, "-c", BEGIN + textwrap.indent(textwrap.dedent(code), "    ")],
+        [sys.executable, "-W", quiet, "-c",
+         BEGIN + textwrap.indent(textwrap.dedent(code), "    ")],
         capture_output=True, text=True, timeout=seconds,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
