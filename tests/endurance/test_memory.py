@@ -64,17 +64,18 @@ print(json.dumps({"expected": engine.plan.memory - weights, "measured": peak - b
 
 
 _DROPPED = """
-import gc, json, psutil, threading, time
+import ctypes, gc, json, psutil, threading, time
 from erank_lite import Reranker
-me, sizes = psutil.Process(), []
+me, sizes, libc = psutil.Process(), [], ctypes.CDLL(None)
 for _ in range(20):
     reranker = Reranker("erank-tiny", thinking="none")
     assert len(reranker.rerank("bread", [f"A loaf, number {i}." for i in range(12)])) == 12
     del reranker
-    gc.collect()
     until = time.monotonic() + 10
     while threading.active_count() > 1 and time.monotonic() < until:
         time.sleep(0.05)
+    gc.collect()
+    libc.malloc_trim(0)  # what was freed, and the allocator keeps for the next
     sizes.append(me.memory_info().rss)
 print(json.dumps(sizes))
 """
@@ -84,7 +85,8 @@ def test_a_reranker_that_is_dropped_leaves_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", _DROPPED], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     sizes = json.loads(done.stdout)
-    assert sizes[-1] <= 1.05 * sizes[2], [size >> 20 for size in sizes]
+    # One may still be on its way out when its memory is measured; what stays, stays in all.
+    assert min(sizes[-5:]) <= 1.05 * sizes[2], [size >> 20 for size in sizes]
 
 
 @pytest.mark.parametrize(
