@@ -34,10 +34,7 @@ def as_documents(docs: Any) -> list[Doc]:
         True
     """
     single = isinstance(docs, str | bytes | Mapping)
-    try:
-        rows = None if single else _rows(docs)
-    except TypeError:  # it is not iterable
-        rows = None
+    rows = None if single else _rows(docs)
     if rows is None:
         hint = "give an iterable of documents"
         if hasattr(docs, "collect"):  # a lazy frame of polars
@@ -49,12 +46,18 @@ def as_documents(docs: Any) -> list[Doc]:
 
 
 def _rows(docs: Any) -> list[Any] | None:
-    """Return the rows of a frame, which would itself give the names of its columns; None of others
-    that have columns."""
+    """Return the documents, of a frame its rows; None where there is no list of them.
+
+    To iterate over a frame would give the names of its columns.
+    """
     if hasattr(docs, "collect"):
         return None
     if not hasattr(docs, "columns"):
-        return list(docs)
+        try:
+            each = iter(docs)
+        except TypeError:
+            return None
+        return list(each)  # what it raises itself is its owner's to see
     names = list(docs.columns)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

@@ -43,9 +43,8 @@ def hybrid_scores(results: Sequence[Mapping[str, Any]], alpha: float) -> list[di
         raise InputError(f"alpha must be a number between 0 and 1, not {alpha!r}")
     for place, result in enumerate(results):
         if not isinstance(result, Mapping) or "rank_score" not in result:
-            was = "has no rank_score" if isinstance(result, Mapping) else type(result).__name__
             raise InputError(
-                f"result {place} {was if was.startswith('has') else f'is {was}'}",
+                f"result {place} is {type(result).__name__} without a rank_score",
                 "give what Reranker.rerank returned",
             )
     alpha = float(alpha)  # of numpy too: what is made of it must be plain numbers

@@ -123,6 +123,17 @@ def test_the_hint_says_what_to_give(docs: Any, hint: str) -> None:
     assert raised.value.hint == hint
 
 
+def test_what_a_generator_of_documents_raises_is_its_own() -> None:
+    with pytest.raises(TypeError, match="can only concatenate"):
+        as_documents("a" + 1 for _ in range(2))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("result", ["a", {"content": "a"}])
+def test_a_hybrid_of_what_is_no_result_is_refused(result: Any) -> None:
+    with pytest.raises(InputError, match=r"result 0 is (str|dict) without a rank_score"):
+        hybrid_scores([result], 0.2)
+
+
 def test_a_frame_with_two_columns_of_a_name_is_refused() -> None:
     frame = SimpleNamespace(columns=["content", "content"], to_dict=lambda kind: [{"content": "b"}])
     with pytest.raises(InputError, match="two columns of the frame are named 'content'"):
