@@ -79,6 +79,7 @@ def measure(model: str, threads: int, calls: int, strict: bool) -> dict[str, Any
                 "documents": len(results),
                 "documents_per_second": len(results) / seconds,
             }
+            print(f"{kind}: {len(results) / seconds:.1f} documents/s", file=sys.stderr, flush=True)
     return found
 
 
