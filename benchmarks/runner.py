@@ -17,6 +17,7 @@ from erank_lite.benchmarks.record import machine, versions
 from erank_lite.benchmarks.spec import ModelSpec, ResolvedModel
 from erank_lite.errors import InputError, ModelError
 from erank_lite.families.erank.prompt import instruction_text
+from erank_lite.forecast import announce
 from erank_lite.reranker import Reranker, sort_results
 from erank_lite.util.reporter import SILENT, Reporter
 
@@ -222,16 +223,17 @@ def _resume(spec: ModelSpec, job: Job, journal: Journal, reporter: Reporter) -> 
     }
     queries = [query for query, documents in missing.items() if documents]
     stage = f"{spec.label}, {job.collection.name}"
-    asked = ((job.collection.queries[query], missing[query]) for query in queries)
     with spec.load(reporter) as engine:
         reranker = Reranker(engine, thinking=job.settings.thinking)
+        reporter.watch(engine)
+        pairs = [(job.collection.queries[query], missing[query]) for query in queries]
+        settings = (job.instruction, job.settings.truncate_length)
+        announce(reranker, pairs, reporter, *settings, fewer="a smaller --depth")
         done = job.kept(journal)
         reporter.progress(stage, done, job.size, "documents")
         journal.begin()
         try:
-            for number, result in reranker.iter_rerank_many(
-                asked, job.instruction, job.settings.truncate_length
-            ):
+            for number, result in reranker.iter_rerank_many(pairs, *settings):
                 kept = {name: result.get(name) for name in _FIELDS} | {"index": result["place"]}
                 query = queries[number]
                 journal.add({"key": job.keys[query, result["id"]], "query": query} | kept)

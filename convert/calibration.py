@@ -21,10 +21,11 @@ from erank_lite.errors import InputError, ModelError
 from erank_lite.families.erank.prompt import PromptBuilder
 from erank_lite.families.erank.score import ScoreGuide, ScoreGuides
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
-from erank_lite.models.cache import cache_folder, exclusive, identity
+from erank_lite.models.cache import exclusive, identity
 from erank_lite.models.checkpoint import Checkpoint
 from erank_lite.text.tokenizer import clean
 from erank_lite.types import Request
+from erank_lite.util.cache_folder import cache_folder
 from erank_lite.util.reporter import SILENT, Reporter
 from erank_lite.util.units import duration
 

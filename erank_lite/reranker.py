@@ -20,6 +20,7 @@ from erank_lite.families.erank.prompt import PromptBuilder, QueryPromptBuilder
 from erank_lite.families.erank.score import ScoreGuide, ScoreGuides, parse_thinking
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
 from erank_lite.load import load
+from erank_lite.machine.pace import Forecast, Work
 from erank_lite.types import Completion, Request, Score
 from erank_lite.util.reporter import SILENT, Reporter
 
@@ -63,6 +64,9 @@ class Result(TypedDict, total=False):
     estimate: float | None
     tokens: int
     engine: str
+
+
+_LOOKED_AT = 32  # documents of a job that a forecast reads
 
 
 class Reranker:
@@ -349,6 +353,59 @@ class Reranker:
                 raise InputError(f"query {number}: {error.message}", error.hint) from None
             counts.append(len(job[1]))
             yield job
+
+    def forecast(
+        self,
+        queries: Sequence[tuple[str, Sequence[Doc]]],
+        instruction: str | None = None,
+        truncate_length: int | None = None,
+        thinking: str | int | None = None,
+    ) -> Forecast | None:
+        """Return how long `rerank_many` is expected to take, before anything is computed.
+
+        Some documents are looked at, not all. What the model has taken so far on this machine is
+        kept in the cache; until it has run here, it is assumed.
+
+        Args:
+            queries: as for `rerank_many`.
+            instruction: as for `rerank`.
+            truncate_length: as for `rerank`.
+            thinking: the mode to tell the time for; None means this reranker's own.
+
+        Returns:
+            The forecast; None where a server computes.
+
+        Raises:
+            InputError: a query, a document or the mode cannot be used.
+
+        Example:
+            >>> docs = ["The lion is the only cat that lives in groups.", "Dogs bark at strangers."]
+            >>> with Reranker("erank-tiny") as reranker:
+            ...     forecast = reranker.forecast([("which cat lives in groups", docs)])
+            >>> 0 < forecast.seconds < 60
+            True
+        """
+        pace, guides = self.engine.pace, self._guides
+        if pace is None:
+            return None
+        if thinking is not None:
+            guides = guides.with_thinking(parse_thinking(thinking))
+        pairs = [(query, doc) for query, docs in queries for doc in as_documents(docs)]
+        some = pairs[:: -(-len(pairs) // _LOOKED_AT) or 1]
+        prompts = [
+            self._prompts.query(query, instruction, truncate_length).document(text, self._room)
+            for query, doc in some
+            if (text := doc if isinstance(doc, str) else str(doc["content"])).strip()
+        ]
+        shared = [prompt.shared for prompt in prompts] or [0]
+        own = [len(prompt.ids) - prompt.shared for prompt in prompts] or [0]
+        work = Work(
+            len(pairs),
+            prompt=sum(own) / len(own),
+            answer=pace.answers.mean(guides.max_tokens()),
+            shared=sum(shared) / len(shared),
+        )
+        return pace.forecast(work, self.engine.plan.sequences or 1)
 
     def close(self) -> None:
         """Free the model, unless its engine was the caller's."""

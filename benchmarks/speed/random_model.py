@@ -1,64 +1,104 @@
-"""Write a Qwen3 GGUF of random Q8_0 weights, for shapes of which there is no trained file.
+"""Write a Qwen3 GGUF of random weights, for shapes of which there is no trained file.
 
-python -m erank_lite.benchmarks.speed.random_model OUT.gguf --vocabulary 151936
+    python -m erank_lite.benchmarks.speed.random_model OUT.gguf --shape 4B --type Q4_K_M
+
+All layers are copies of one: what it computes means nothing, what it costs is that of its shape.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from gguf import TokenType
+import numpy as np
+import numpy.typing as npt
+from gguf import GGMLQuantizationType, TokenType
 from tokenizers import pre_tokenizers
 
+from erank_lite.convert.gguf.tensors import quantized
 from erank_lite.errors import InputError
-from erank_lite.testing.tiny_models import Shape, write_gguf
+from erank_lite.testing.tiny_models import ERANK, Shape, write_gguf
 
+TYPES = ("Q8_0", "Q4_K_M")
 _MIN_VOCABULARY = 512
+_TILE = 1 << 22  # numbers that are drawn; a matrix repeats them
 
 
-def write_random(out: Path, vocabulary: int = 151936, layers: int = 12, width: int = 512) -> Path:
+def write_random(
+    out: Path, vocabulary: int = 151936, shape: str | Shape = "4B", quant_type: str = "Q8_0"
+) -> Path:
     """Write the model.
 
     Args:
         out: the file to make; one that is there is replaced.
         vocabulary: how many tokens, with the special ones.
-        layers: how many.
-        width: of the residual stream, in numbers; a multiple of 128.
+        shape: "4B", "14B" or "32B", as ERank has them, or another.
+        quant_type: "Q8_0", or "Q4_K_M" in the mixture that llama.cpp makes.
 
     Raises:
-        InputError: a number is out of range, or the file cannot be written.
+        InputError: a value is out of range, or the file cannot be written.
     """
-    if vocabulary < _MIN_VOCABULARY or layers < 1 or width < 128 or width % 128:
-        raise InputError(
-            f"a model needs at least {_MIN_VOCABULARY} tokens, a layer, and a width that is a "
-            "multiple of 128"
-        )
+    found = ERANK.get(shape) if isinstance(shape, str) else shape
+    if found is None:
+        raise InputError(f"there is no shape {shape!r}", f"shapes are {', '.join(ERANK)}")
+    if quant_type not in TYPES:
+        raise InputError(f"there is no type {quant_type!r} here", f"types are {', '.join(TYPES)}")
+    if vocabulary < _MIN_VOCABULARY:
+        raise InputError(f"a model needs at least {_MIN_VOCABULARY} tokens")
+    tokens = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens += [f"w{i}" for i in range(vocabulary - len(tokens) - 2)]
+    tokens += ["<|im_end|>", "<|im_start|>"]
     try:
-        _write(out, vocabulary, layers, width)
+        write_gguf(
+            out,
+            tokens,
+            [TokenType.NORMAL] * (vocabulary - 2) + [TokenType.CONTROL] * 2,
+            ["w 1"],
+            shape=found,
+            pre="qwen2",
+            template="{% for m in messages %}{{ m.content }}{% endfor %}",
+            matrix=functools.partial(_matrix, _types(found.layers, quant_type)),
+        )
     except OSError as error:
         raise InputError(f"`{out}` cannot be written: {error.strerror}") from None
     return out
 
 
-def _write(out: Path, vocabulary: int, layers: int, width: int) -> None:
-    tokens = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens += [f"w{i}" for i in range(vocabulary - len(tokens) - 2)]
-    tokens += ["<|im_end|>", "<|im_start|>"]
-    write_gguf(
-        out,
-        tokens,
-        [TokenType.NORMAL] * (vocabulary - 2) + [TokenType.CONTROL] * 2,
-        ["w 1"],
-        shape=Shape(layers, width, 3 * width, width // 64, width // 128, 128, 32768),
-        pre="qwen2",
-        template="{% for m in messages %}{{ m.content }}{% endfor %}",
-        quant_type="Q8_0",
-    )
+def _types(layers: int, quant_type: str) -> dict[str, GGMLQuantizationType]:
+    """Return the types of tensors that are not the first: llama.cpp's mixture for Q4_K_M."""
+    if quant_type == "Q8_0":
+        return {"": GGMLQuantizationType.Q8_0}
+    eighth = layers // 8
+    more = [
+        i for i in range(layers)
+        if i < eighth or i >= 7 * layers // 8 or (i - eighth) % 3 == 2
+    ]  # fmt: skip
+    larger = [f"blk.{i}.{name}.weight" for i in more for name in ("attn_v", "ffn_down")]
+    q6 = dict.fromkeys(["token_embd.weight", *larger], GGMLQuantizationType.Q6_K)
+    return {"": GGMLQuantizationType.Q4_K} | q6
 
 
-def main() -> int:
+def _matrix(
+    types: dict[str, GGMLQuantizationType], name: str, rows: int, columns: int
+) -> tuple[npt.NDArray[Any], int]:
+    kind = types.get(name, types[""])
+    return _random(rows, columns, kind), kind
+
+
+@functools.lru_cache(maxsize=16)
+def _random(rows: int, columns: int, kind: GGMLQuantizationType) -> npt.NDArray[np.uint8]:
+    """Return a matrix of random numbers, the same each time: [rows, bytes of a row]."""
+    step = max(1, min(rows, _TILE // columns))
+    values = np.random.default_rng(0).standard_normal((step, columns), np.float32)
+    tile = quantized(values / np.float32(np.sqrt(columns)), kind).reshape(step, -1)
+    return np.tile(tile, (-(-rows // step), 1))[:rows]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m erank_lite.benchmarks.speed.random_model",
@@ -66,11 +106,11 @@ def main() -> int:
     )
     parser.add_argument("out", type=Path)
     parser.add_argument("--vocabulary", type=int, default=151936)
-    parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--width", type=int, default=512)
-    options = parser.parse_args()
+    parser.add_argument("--shape", default="4B", help=", ".join(ERANK))
+    parser.add_argument("--type", default="Q8_0", help=" or ".join(TYPES))
+    options = parser.parse_args(arguments)
     try:
-        write_random(options.out, options.vocabulary, options.layers, options.width)
+        write_random(options.out, options.vocabulary, options.shape, options.type)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

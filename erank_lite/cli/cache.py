@@ -18,7 +18,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Print what the cache holds."""
-    from erank_lite.models.cache import cache_folder, list_cache
+    from erank_lite.models.cache import list_cache
+    from erank_lite.util.cache_folder import cache_folder
 
     entries = list_cache()
     if as_json:
@@ -45,6 +46,7 @@ def remove(
     Raises:
         ErankLiteError: it holds nothing of that name, or it cannot be removed.
     """
-    from erank_lite.models.cache import cache_folder, clear_cache
+    from erank_lite.models.cache import clear_cache
+    from erank_lite.util.cache_folder import cache_folder
 
     say(f"{file_size(clear_cache(name))} removed from {cache_folder()}")

@@ -65,7 +65,7 @@ def demo() -> None:
         ready = time.monotonic()
         count = 0
         with Reranker(path) as reranker:
-            reporter.tokens = lambda: reranker.engine.tokens_generated
+            reporter.watch(reranker.engine)
             for query in queries():
                 documents, results = query["documents"], []
                 reporter.progress("documents", 0, len(documents), "documents")

@@ -16,11 +16,13 @@ from erank_lite.cli.options import AsJson
 from erank_lite.cli.output import Terminal, print_table, printable
 from erank_lite.util import worker
 from erank_lite.util.json_lines import json_line
-from erank_lite.util.units import gib
+from erank_lite.util.units import duration, gib
 
 if TYPE_CHECKING:
     from erank_lite.machine.hardware import Hardware
+    from erank_lite.machine.pace import Forecast
     from erank_lite.machine.plan import Plan
+    from erank_lite.machine.shapes import ModelInfo, ModelShape
 
 app = typer.Typer(add_completion=False)
 _REBUILD = 'CMAKE_ARGS="-DGGML_{}=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
@@ -39,6 +41,7 @@ _DEEP = {
     ),
 }
 _DEEP_TIMEOUT = 180
+_MODES: tuple[str | int, ...] = ("full", 256, "none")
 _PLAN = (
     "model", "engine", "type", "fits", "GPU layers", "documents", "GPU memory", "memory",
 )  # fmt: skip
@@ -54,25 +57,40 @@ def doctor(
     """Print the machine's facts, a plan for each ERank model, and what to do about them."""
     from erank_lite.engines.choose import plan
     from erank_lite.machine.hardware import probe
+    from erank_lite.machine.pace import USUAL_DOCUMENT, USUAL_DOCUMENTS, foretell
     from erank_lite.machine.shapes import PUBLISHED
     from erank_lite.models.inspect import inspect
     from erank_lite.models.ref import PUBLISHER, ModelRef
 
     machine = probe()
     refs = {name: ModelRef.parse(f"{PUBLISHER}/{name}") for name in PUBLISHED}
-    plans = {name: plan(inspect(ref), machine) for name, ref in refs.items()}
+    models = {name: inspect(ref) for name, ref in refs.items()}
+    plans = {name: plan(info, machine) for name, info in models.items()}
+    forecasts = {
+        name: {mode: foretell(_shape(models[name], found), found, thinking=mode) for mode in _MODES}
+        for name, found in plans.items()
+    }
     advice = list(_advice(machine, plans))
     loaded = {name: _loaded(code) for name, code in _DEEP.items()} if deep else {}
     if as_json:
         facts: dict[str, Any] = {
             "hardware": dataclasses.asdict(machine),
             "plans": {name: dataclasses.asdict(found) for name, found in plans.items()},
+            "forecasts": {
+                name: {str(mode): dataclasses.asdict(f) for mode, f in modes.items()}
+                for name, modes in forecasts.items()
+            },
             "advice": advice,
         }
         typer.echo(json_line(facts | ({"loaded": loaded} if deep else {}), str))
         return
     Terminal(highlight=False).print(_facts(machine, loaded))
     print_table(_PLAN, [_cells(*item) for item in plans.items()], left=4)
+    typer.echo(f"\nTime for {USUAL_DOCUMENTS} documents of {USUAL_DOCUMENT} tokens:\n")
+    rows = [(name, *map(_time, modes.values())) for name, modes in forecasts.items()]
+    print_table(("model", *(f"--thinking {mode}" for mode in _MODES)), rows, left=1)
+    if any(f.assumed for modes in forecasts.values() for f in modes.values()):
+        typer.echo("~ assumed: the model has not yet run here\n")
     for line in advice or ["Nothing to fix."]:
         typer.echo(line)
 
@@ -136,6 +154,15 @@ def _cells(name: str, plan: Plan) -> tuple[str, ...]:
         name, plan.engine, plan.type or "BF16", "yes" if plan.fits else "no",
         str(plan.gpu_layers), str(plan.documents), gib(plan.gpu_memory), gib(plan.memory),
     )  # fmt: skip
+
+
+def _shape(info: ModelInfo, found: Plan) -> ModelShape:
+    assert info.shape is not None  # published ones are known
+    return info.shape(found.type or "BF16")
+
+
+def _time(forecast: Forecast) -> str:
+    return f"{'~' * forecast.assumed}{duration(forecast.seconds)}"
 
 
 def _advice(machine: Hardware, plans: Mapping[str, Plan]) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 
@@ -12,7 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from erank_lite.cli.output import printable, say
-from erank_lite.util.reporter import Reporter
+from erank_lite.util.reporter import Computing, Reporter
 from erank_lite.util.units import duration, file_size
 
 _INTERVAL = 60.0  # seconds between two lines of a stage where there is no terminal
@@ -23,13 +22,10 @@ class TerminalReporter(Reporter):
 
     A bar vanishes when its stage is done, and all do at the end of the `with` block, so that what
     is printed after it stands alone.
-
-    Attributes:
-        tokens: returns how many tokens were generated so far; documents then have a pace in tokens.
     """
 
     def __init__(self) -> None:
-        self.tokens: Callable[[], int] | None = None
+        self._engine: Computing | None = None
         self._console = Console(stderr=True)
         self._stages: dict[str, _Stage] = {}
         self._bars: Progress | None = None
@@ -46,6 +42,10 @@ class TerminalReporter(Reporter):
         for name in list(self._stages):
             self._end(name)
 
+    def watch(self, engine: Computing) -> None:
+        """Take the pace in tokens of this engine, and count what it has under way."""
+        self._engine = engine
+
     def progress(self, stage: str, done: int, total: int, unit: str = "B") -> None:
         """Show that `done` of `total` units of a stage are finished."""
         if done >= total:
@@ -53,7 +53,7 @@ class TerminalReporter(Reporter):
             return
         known = self._stages.get(stage)
         if known is None:
-            known = self._stages[stage] = _Stage(stage, done, total, unit, self.tokens)
+            known = self._stages[stage] = _Stage(stage, done, total, unit, self._engine)
             if self._console.is_terminal:
                 known.task = self._show(known)
         known.update(done, total)
@@ -96,33 +96,40 @@ class _Stage:
     """What is known of a stage: how far it is, how fast it went, and when it will be done."""
 
     def __init__(
-        self, name: str, done: int, total: int, unit: str, tokens: Callable[[], int] | None
+        self, name: str, done: int, total: int, unit: str, engine: Computing | None
     ) -> None:
         self.name, self.done, self.total, self.unit = name, done, total, unit
         self.task: TaskID | None = None
         self._begun = self._printed = monotonic()
         self._first = done  # what was kept of an earlier run says nothing of the pace
-        self._tokens = tokens if unit == "documents" else None
-        self._first_tokens = tokens() if tokens else 0
+        self._engine = engine if unit == "documents" else None
+        self._first_tokens = engine.tokens_generated if engine else 0
         self._end: float | None = None
 
     def update(self, done: int, total: int) -> None:
         if done > self.done or total != self.total:
-            now = monotonic()
             self.done, self.total = done, total
-            if done > self._first:
-                self._end = now + (total - done) * (now - self._begun) / (done - self._first)
+            self._foresee()
+
+    def _foresee(self) -> None:
+        """Take the end to be where the mean pace so far leads, documents under way counted."""
+        now = monotonic()
+        done = self.done + (self._engine.under_way if self._engine else 0.0)
+        if done > self._first:
+            self._end = now + (self.total - done) * (now - self._begun) / (done - self._first)
 
     def left(self) -> str:
-        """Return the time left by the mean pace so far, counted down until more is finished."""
+        """Return the time left, counted down until more is finished."""
+        if self._engine is not None:
+            self._foresee()
         if self._end is None:
             return ""
         return f"{duration(max(0.0, self._end - monotonic()))} left"
 
     def pace(self) -> str:
         took = max(monotonic() - self._begun, 1e-3)
-        if self._tokens is not None:
-            return f"{(self._tokens() - self._first_tokens) / took:.0f} tokens/s"
+        if self._engine is not None:
+            return f"{(self._engine.tokens_generated - self._first_tokens) / took:.0f} tokens/s"
         if self.unit == "B" and self.done > self._first:
             return f"{file_size((self.done - self._first) / took)}/s"
         return ""

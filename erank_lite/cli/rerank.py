@@ -140,6 +140,7 @@ def rerank(
     from erank_lite.cli.progress import TerminalReporter
     from erank_lite.families.erank.prompt import instruction_text
     from erank_lite.families.erank.score import parse_thinking
+    from erank_lite.forecast import announce
     from erank_lite.hybrid import hybrid_scores
     from erank_lite.load import load
     from erank_lite.models.checkpoint import BUNDLED_MODEL
@@ -168,8 +169,9 @@ def rerank(
         load(BUNDLED_MODEL if model is None else model, engine, given, reporter) as loaded,
     ):
         reranker = Reranker(loaded, thinking=thinking)
-        reporter.tokens = lambda: loaded.tokens_generated
+        reporter.watch(loaded)
         documents = [r | {"content": content_of(r)} for r in records]
+        announce(reranker, [(query, documents)], reporter, instruction, truncate_length)
         start = time.monotonic()
         try:
             reporter.progress("documents", 0, len(documents), "documents")

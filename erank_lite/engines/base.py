@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Generator, Iterable
@@ -16,6 +17,7 @@ from types import TracebackType
 from typing import Any, NoReturn, TypeVar, cast
 
 from erank_lite.engines.calls import IterableSource, Queue, Sequence
+from erank_lite.machine.pace import Meter, Pace
 from erank_lite.machine.plan import Plan
 from erank_lite.models.text import ModelText
 from erank_lite.text.tokenizer import Tokenizer
@@ -39,6 +41,8 @@ class Engine(ABC):
         max_new_tokens: the checkpoint's own limit of new tokens, or None where it names none.
         context_length: the most tokens that prompt and completion may have together.
         tokens_generated: by all runs so far.
+        under_way: how much of the documents under way is done: 1.5 where one is done by half and
+            another nearly. It is brought up to date as steps are computed.
         description: what computes: the engine, its kernel where there is a choice, and the device.
     """
 
@@ -49,6 +53,8 @@ class Engine(ABC):
     max_new_tokens: int | None
     context_length: int
     description: str
+    under_way: float = 0.0
+    _meter: Meter | None = None  # of engines that compute here
     _queue: Queue | None = None
 
     def __init__(self, plan: Plan, text: ModelText, context_length: int) -> None:
@@ -121,7 +127,12 @@ class Engine(ABC):
         try:
             while queue.wait_for_work():
                 self._drop_all(queue.withdrawn())
-                queue.deliver(self._advance(queue))
+                begun = time.perf_counter()
+                completions = self._advance(queue)
+                if self._meter is not None:
+                    self._meter.step_took(time.perf_counter() - begun)
+                    self.under_way = sum(map(self._done_of, self._under_way()))
+                queue.deliver(completions)
         except BaseException as error:
             try:
                 self._drop_all()
@@ -134,6 +145,17 @@ class Engine(ABC):
             for sequence in list(self._under_way()):
                 if keys is None or sequence.request.key in keys:
                     self._drop(sequence)
+
+    @property
+    def pace(self) -> Pace | None:
+        """How fast it reads and writes here, as far as is known; None where a server computes."""
+        return self._meter.pace if self._meter else None
+
+    def _done_of(self, sequence: Sequence) -> float:
+        """Return how much of a document under way is done."""
+        assert self._meter is not None
+        request = sequence.request
+        return self._meter.share(len(request.prompt.ids), sequence.past, request.max_tokens)
 
     @abstractmethod
     def _advance(self, queue: Queue) -> list[Completion[Guide]]:
@@ -176,6 +198,8 @@ class Engine(ABC):
         if self._queue is None or not hasattr(self, "description"):
             return  # it could not be loaded: what was made of it is freed by itself
         if self._queue.close(self._interrupt, tell):
+            if self._meter is not None:
+                self._meter.keep()
             self._free()
 
     def __del__(self) -> None:

@@ -31,7 +31,7 @@ from erank_lite.machine.shapes import ModelInfo
 
 GPU_TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M")
 CPU_TYPE = "Q4_K_M"
-_GPU_DOCUMENTS = 8
+_GPU_DOCUMENTS = 24
 _USABLE = 0.95  # of a GPU's memory; the rest is the system's
 _FORMATS = {
     "gguf": "a GGUF file",
@@ -75,7 +75,7 @@ def plan(
         ... )
         >>> found = plan(inspect(ModelRef.parse("Alibaba-NLP/ERank-14B")), laptop)
         >>> found.engine, found.type, found.gpu_layers, found.documents, found.fits
-        ('llama.cpp', 'Q4_K_M', 0, 2, True)
+        ('llama.cpp', 'Q4_K_M', 0, 8, True)
         >>> print(found.reasons[0])
         Q4_K_M: a CPU's pace is that of its memory
     """

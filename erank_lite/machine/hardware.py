@@ -81,7 +81,7 @@ def probe() -> Hardware:
     gpus = (*_nvidia(), *_apple(total, free))
     return Hardware(
         system=f"{platform.system()} {platform.machine()}",
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cores=usable_cores(),
         instructions=_instructions(),
         memory_total=total,
@@ -187,7 +187,8 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in pairs}
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return the processor's name."""
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
@@ -239,7 +240,7 @@ def _apple(total: int, free: int) -> Iterator[Gpu]:
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         # Metal lets a process keep about three quarters of the memory resident on the GPU.
         usable = total * 3 // 4
-        yield Gpu(_cpu_name(), "metal", usable, min(free, usable), shared=True)
+        yield Gpu(cpu_name(), "metal", usable, min(free, usable), shared=True)
 
 
 def llama_build() -> LlamaBuild | None:

@@ -25,6 +25,8 @@ KV_BYTES = {
 
 CELL_STEP = 256  # llama.cpp pads a sequence's cells to this
 USUAL_PROMPT = 1_024  # tokens of a usual document with its query, to tell how many fit
+USUAL_ANSWER = 512
+"""Tokens that are expected of an answer before a model has written any."""
 MAX_LAYERS = 1_024  # more than any model has: a damaged header may name any number
 
 _VOCABULARY = 151_936
@@ -176,9 +178,30 @@ class ModelShape:
         return len(self.layer_sizes)
 
     @property
+    def kv_width(self) -> int:
+        """Numbers in a token's keys, and in its values, of one layer."""
+        return self.cache_size // (4 * self.layers)
+
+    @property
+    def layer_weights(self) -> int:
+        """Numbers that every token is multiplied by: those of the layers."""
+        attention = 2 * self.width * (self.heads * self.head_size + self.kv_width)
+        return self.layers * (attention + 3 * self.width * self.inner_width)
+
+    @property
+    def output_weights(self) -> int:
+        """Numbers that a token is multiplied by to give the next one's logits."""
+        return self.vocabulary * self.width
+
+    @property
+    def passed_by(self) -> int:
+        """Bytes of weights that are read for each token that is written."""
+        return sum(self.layer_sizes) + self.output_size
+
+    @property
     def document_cells(self) -> int:
         """Cells that a usual document with its query and its answer takes."""
-        usual = min(USUAL_PROMPT + self.max_new_tokens, self.context_length)
+        usual = min(USUAL_PROMPT + min(USUAL_ANSWER, self.max_new_tokens), self.context_length)
         return max(1, -(-usual // CELL_STEP)) * CELL_STEP
 
     def cell_size(self, kv_type: str) -> int:
@@ -202,12 +225,11 @@ class ModelShape:
     ) -> int:
         """Return the bytes that llama.cpp computes in, the logits it hands out included."""
         rows = 4 * micro_batch
-        kv_width = self.cache_size // (4 * self.layers)
         if flash_attention:
             layer = rows * (3 * self.inner_width + 4 * self.width) + 2 * micro_batch * cells
         else:
             scores = (self.heads + 1) * cells
-            inner = self.width + self.inner_width + self.heads * self.head_size + 3 * kv_width
+            inner = self.width + self.inner_width + self.heads * self.head_size + 3 * self.kv_width
             layer = rows * (scores + inner)
         logits = 4 * sequences * self.vocabulary
         return max(layer, logits) + logits

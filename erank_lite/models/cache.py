@@ -5,6 +5,7 @@
     gguf/VERSION/OWNER--NAME/COMMIT/NAME-TYPE.gguf  what was converted
     calibration/OWNER--NAME/KEY/completions.jsonl   what a model wrote for its quantization
     calibration/OWNER--NAME/KEY/imatrix.gguf        how much each of its weights matters there
+    pace.json                                       how fast models ran on this machine
 
 What is made of a folder is kept under `folder--NAME` and a hash of its files' names, sizes and
 times in place of a repository and its commit.
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,28 +22,10 @@ from pathlib import Path
 
 from erank_lite.errors import InputError, ModelError
 from erank_lite.models.checkpoint import BUNDLED_FOLDER, BUNDLED_MODEL
+from erank_lite.util.cache_folder import cache_folder
 from erank_lite.util.files import locked
 
 _WHOLE, _STRETCHES, _STRETCH = 16 << 20, 512, 4096  # bytes read at once, stretches, bytes of each
-
-
-def cache_folder() -> Path:
-    """Return the cache's folder: ERANK_LITE_CACHE, or the one that the system has for caches.
-
-    Raises:
-        ModelError: there is none, since this user has no home.
-    """
-    from platformdirs import user_cache_path
-
-    named = os.environ.get("ERANK_LITE_CACHE")
-    try:
-        return Path(named).expanduser() if named else user_cache_path("erank-lite", appauthor=False)
-    except RuntimeError:
-        why = f"ERANK_LITE_CACHE is `{named}`, a home" if named else "this user has no home"
-        raise ModelError(
-            f"there is no folder for the cache: {why}{' that is not there' if named else ''}",
-            "set ERANK_LITE_CACHE to a folder for downloads and converted files",
-        ) from None
 
 
 def identity(folder: Path) -> tuple[str, str, str]:

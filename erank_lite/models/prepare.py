@@ -11,10 +11,11 @@ from pathlib import Path
 
 from erank_lite.errors import InputError, ModelError
 from erank_lite.machine.plan import Plan
-from erank_lite.models.cache import cache_folder, exclusive, identity
+from erank_lite.models.cache import exclusive, identity
 from erank_lite.models.gguf import GGUFFile
 from erank_lite.models.ref import BUNDLED_TYPE, DEFAULT_TYPE, ModelRef
 from erank_lite.models.repository import Repository
+from erank_lite.util.cache_folder import cache_folder
 from erank_lite.util.reporter import SILENT, Reporter
 
 _log = logging.getLogger(__name__)

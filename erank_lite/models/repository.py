@@ -16,11 +16,12 @@ from urllib.parse import quote
 
 from erank_lite.errors import ModelError
 from erank_lite.models import hub
-from erank_lite.models.cache import cache_folder, exclusive
+from erank_lite.models.cache import exclusive
 from erank_lite.models.checkpoint import Checkpoint
 from erank_lite.models.gguf import part_names
 from erank_lite.models.ref import DEFAULT_TYPE, ModelRef
 from erank_lite.models.safetensors import DTYPES, stored_tensors
+from erank_lite.util.cache_folder import cache_folder
 from erank_lite.util.reporter import SILENT, Reporter
 
 _log = logging.getLogger(__name__)

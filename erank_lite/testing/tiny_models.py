@@ -60,6 +60,7 @@ def write_gguf(
     architecture: str = "qwen3",
     quant_type: str = "F32",
     seed: int = 0,
+    matrix: Callable[[str, int, int], tuple[npt.NDArray[Any], int]] | None = None,
 ) -> Path:
     """Write a GGUF file of random weights.
 
@@ -76,6 +77,8 @@ def write_gguf(
         architecture: "qwen3" or "llama".
         quant_type: of the matrices, a type that the gguf package quantizes to.
         seed: of the weights.
+        matrix: from a tensor's name, rows and columns to its data and GGML type, in place of
+            `quant_type` and `seed`.
 
     Returns:
         `path`.
@@ -119,6 +122,10 @@ def write_gguf(
     to = gguf.GGMLQuantizationType[quant_type]
 
     def add(name: str, rows: int, columns: int) -> None:
+        if matrix is not None:
+            data, kind = matrix(name, rows, columns)
+            writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType(kind))
+            return
         step = max(1, _BLOCK // columns)
         pieces = [
             (draw.standard_normal((min(step, rows - i), columns)) / np.sqrt(columns)).astype("f4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,15 +59,17 @@ def test_a_terminal_gets_bars_that_vanish(
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("FORCE_COLOR", "1")  # to rich, any stream is then a terminal
     with TerminalReporter() as reporter:
-        reporter.tokens = lambda: int(50 * clock[0])
+        engine = SimpleNamespace(tokens_generated=0, under_way=0.0)
+        reporter.watch(engine)
         reporter.progress("documents", 0, 30, "documents")
-        clock[0] = 10
-        reporter.progress("documents", 10, 30, "documents")
-        clock[0] = 12  # nothing new: the time left counts down
         assert reporter._bars is not None
+        clock[0], engine.under_way, engine.tokens_generated = 4.0, 6.0, 200
+        reporter._bars.refresh()  # what is under way counts before anything is finished
+        assert "0/30  50 tokens/s  16 s left" in screen.getvalue()
+        clock[0], engine.under_way, engine.tokens_generated = 12.0, 2.0, 600
+        reporter.progress("documents", 10, 30, "documents")
         reporter._bars.refresh()
-        text = screen.getvalue()
-        assert "10/30  50 tokens/s  18 s left" in text
+        assert "10/30  50 tokens/s  18 s left" in screen.getvalue()
         reporter.message("kept")
         reporter.progress("checking", 0, 1)
         reporter.progress("checking", 1, 1)

@@ -39,6 +39,7 @@ from erank_lite.benchmarks.speed.trial import Trial
 from erank_lite.benchmarks.speed.workload import ordinary_ids
 from erank_lite.errors import InputError, ModelError
 from erank_lite.models.gguf import GGUFFile
+from erank_lite.testing.tiny_models import Shape
 
 WORK = Workload(documents=5, shared=20, own=12, tokens=4, sequences=2)
 ONCE = SpeedOptions(repeat=1, threads=1, timeout=120)
@@ -357,11 +358,16 @@ def test_batch_invariance_of_a_model(tiny_gguf: Path) -> None:
 
 
 def test_a_random_model_of_a_shape_runs(tmp_path: Path) -> None:
-    file = write_random(tmp_path / "random.gguf", vocabulary=600, layers=1, width=128)
+    shape = Shape(8, 256, 256, 2, 1, 128, 2048)
+    file = write_random(tmp_path / "random.gguf", 600, shape, "Q4_K_M")
     found = run_alone(Trial(OURS, WORK, (0, 200), 1, str(file)))
     assert found.tokens == WORK.total_tokens
-    with pytest.raises(InputError, match="multiple of 128"):
-        write_random(tmp_path / "other.gguf", width=100)
+    types = {t.name: t.type for t in GGUFFile.read(file).tensors}
+    assert types["blk.0.ffn_down.weight"] == types["token_embd.weight"] == "Q6_K"
+    assert types["blk.1.ffn_down.weight"] == types["blk.0.ffn_up.weight"] == "Q4_K"
+    for mistake in ({"shape": "5B"}, {"quant_type": "Q3_K"}, {"vocabulary": 3}):
+        with pytest.raises(InputError):
+            write_random(tmp_path / "other.gguf", **mistake)
 
 
 @pytest.mark.reference

@@ -15,7 +15,9 @@ from tokenizers import pre_tokenizers
 from erank_lite import InputError, ModelError, Reranker
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.engines.base import Engine
+from erank_lite.engines.llama_cpp import engine as llama_cpp_engine
 from erank_lite.engines.llama_cpp.bindings import Context
+from erank_lite.engines.llama_cpp.engine import LlamaCppEngine
 from erank_lite.families.erank.score import ScoreGuides
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
 from erank_lite.load import load
@@ -123,6 +125,48 @@ def test_little_memory_means_few_sequences(tiny_gguf: Path) -> None:
             assert len(run(engine, prompts, [4] * 12)) == 12
             context = engine._context  # type: ignore[attr-defined]
             assert (context.sequences, context.cells) == (1, 256)
+
+
+@pytest.mark.parametrize("kept", [2, 10**9])
+def test_documents_that_outgrow_their_cells_lose_nothing(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """They wait, with what was computed of them or to be read again, and go on."""
+    prompts, counts = random_prompts(9, seed=4), [700 + 40 * i for i in range(9)]
+    options: dict[str, object] = {"threads": 1, "kv_type": "f32", "context_length": 2048}
+    with load_llama(tiny_gguf, strict=True, **options) as engine:
+        alone = run(engine, prompts, counts)
+        cell = engine._cell_bytes  # type: ignore[attr-defined]
+    monkeypatch.setenv("ERANK_LITE_CACHE", str(tmp_path))  # nothing is known of its answers
+    monkeypatch.setattr(llama_cpp_engine, "_PARKED", kept)
+    parked = []
+    park = LlamaCppEngine._park
+    monkeypatch.setattr(
+        LlamaCppEngine, "_park", lambda self, row: (parked.append(row), park(self, row))
+    )
+    with load_llama(tiny_gguf, memory=4 * 768 * cell, **options) as engine:
+        together = run(engine, prompts, counts)
+    assert parked
+    assert len(together) == 9
+    parted = [i for i in alone if not same(alone[i], together[i], NOISE)]
+    assert len(parted) <= 1  # where two tokens of random weights are all but tied
+
+
+def test_a_strict_document_that_outgrows_its_cells_is_the_same(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ERANK_LITE_CACHE", str(tmp_path))
+    prompt, options = random_prompts(1, seed=4), {"threads": 1, "strict": True}
+    with load_llama(tiny_gguf, **options) as engine:
+        grown = run(engine, prompt, [1100])[0]
+        assert engine._context.cells > 768  # type: ignore[attr-defined]
+        # Of a second document, more is expected: it has all its cells from the beginning.
+        for _ in range(8):
+            engine._answers.add(1101, 1100)  # type: ignore[attr-defined]
+        engine._context.close()  # type: ignore[attr-defined]
+        engine._context = None  # type: ignore[attr-defined]
+        whole = run(engine, prompt, [1100])[0]
+    assert (grown.tokens, grown.logprobs) == (whole.tokens, whole.logprobs)
 
 
 def test_equal_prompts_are_computed_once(tiny_gguf: Path) -> None:

@@ -24,6 +24,7 @@ LAYERS = (
     ("models.prepare",),
     ("load",),
     ("hybrid", "reranker"),
+    ("forecast",),
     ("benchmarks",),
     ("cli",),
     ("__main__",),

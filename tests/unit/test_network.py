@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from erank_lite.errors import ModelError
-from erank_lite.models.cache import cache_folder
 from erank_lite.models.hub import listing
 from erank_lite.util import network
+from erank_lite.util.cache_folder import cache_folder
 from erank_lite.util.network import certificates, proxy_for
 
 PROXY = "http://proxy.example:3128"

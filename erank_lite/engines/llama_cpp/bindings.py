@@ -42,6 +42,11 @@ class Model:
         params = lib.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         params.use_extra_bufts = repack
+        self.gpu = gpu_layers != 0
+        # With no layer there, llama.cpp would still compute large batches on a GPU that it finds.
+        self._no_devices = (ctypes.c_void_p * 1)()
+        if not self.gpu:
+            params.devices = ctypes.addressof(self._no_devices)
         if main_gpu is not None:
             params.split_mode = lib.LLAMA_SPLIT_MODE_NONE
             params.main_gpu = main_gpu
@@ -129,6 +134,7 @@ class Context:
         params.n_outputs_max = outputs or sequences
         params.n_threads = params.n_threads_batch = threads
         params.kv_unified = False
+        params.offload_kqv = params.op_offload = model.gpu
         params.no_perf = True
         params.type_k = params.type_v = getattr(lib, f"GGML_TYPE_{kv_type.upper()}")
         if flash_attention is not None:

@@ -4,6 +4,10 @@ Sequences keep cells of their own. What the documents of a query share is comput
 and restored into each sequence: an exact copy, which takes about a thousandth of the time. A
 place that becomes free is filled at once, and reading goes on beside decoding. Where more or longer
 documents come than there are places for, the context is made anew, and what is under way moves.
+
+Documents get room for the answer that is expected, not for all that they may write. Where one
+outgrows it, all get more; where memory does not hold that, it is parked: what was computed is
+saved, and it goes on when there is room.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +29,7 @@ from erank_lite.engines.llama_cpp.bindings import Batch, Context, Model
 from erank_lite.engines.llama_cpp.dry_run import tried
 from erank_lite.engines.llama_cpp.options import LlamaCppOptions
 from erank_lite.machine.hardware import probe, usable_by_llama
+from erank_lite.machine.pace import Meter
 from erank_lite.machine.plan import Plan
 from erank_lite.machine.shapes import CELL_STEP
 from erank_lite.models.gguf import GGUFFile
@@ -36,11 +41,30 @@ _log = logging.getLogger(__name__)
 _SHORTEST_PREFIX = 16  # below, saving and restoring is not worth it
 _PREFIXES = 8  # saved at most, and the share of the cache's memory that they may take
 _ATTEMPTS = 3
+_PARKED = 8  # the share of the cache's memory that what is parked may take
+_PATIENCE = 2000  # steps that a parked document lets others go first
 _ABORTED = 2  # llama_decode's code
+
+
+@dataclass(slots=True)
+class _Parked:
+    """A document without a place.
+
+    Attributes:
+        sequence: with all its tokens.
+        state: what was computed of them; None where there was no room to keep it.
+        since: the step at which it was parked.
+    """
+
+    sequence: Sequence
+    state: npt.NDArray[np.uint8] | None
+    since: int
 
 
 class LlamaCppEngine(Engine):
     """Runs a GGUF file with llama.cpp."""
+
+    _meter: Meter
 
     def __init__(self, path: Path, plan: Plan) -> None:
         """Load a model.
@@ -88,13 +112,17 @@ class LlamaCppEngine(Engine):
         self._context: Context | None = None
         self._active: dict[int, Sequence] = {}
         self._prefixes: dict[tuple[int, ...], npt.NDArray[np.uint8]] = {}
+        self._parked: list[_Parked] = []
+        self._meter = Meter(shape, self.plan)
+        self._answers = self._meter.answers
+        self._steps = 0
 
     def _advance(self, queue: Queue) -> list[Completion[Guide]]:
         finished = self._admit(queue)
         return finished + (self._decode(queue) if self._active else [])
 
     def _under_way(self) -> Iterable[Sequence]:
-        return self._active.values()
+        return [*self._active.values(), *(parked.sequence for parked in self._parked)]
 
     def _interrupt(self) -> None:
         if self._context is not None:
@@ -109,9 +137,10 @@ class LlamaCppEngine(Engine):
     # Admission
 
     def _admit(self, queue: Queue) -> list[Completion[Guide]]:
-        """Start documents while there are places for them."""
+        """Start documents while there are places for them, those that were parked first."""
         finished: list[Completion[Guide]] = []
-        while self._has_place(queue):
+        self._grow()
+        while self._resume(queue) and self._has_place(queue):
             assert self._context is not None
             free = next(s for s in range(self._context.sequences) if s not in self._active)
             finished += self._start(free, queue)
@@ -124,7 +153,7 @@ class LlamaCppEngine(Engine):
         if not ahead:
             return False
         context, active = self._context, len(self._active)
-        fits = context is not None and _cells_of(ahead[0]) <= context.cells
+        fits = context is not None and self._expected(ahead[0]) <= context.cells
         if active and fits:
             assert context is not None
             if active < context.sequences:
@@ -132,8 +161,8 @@ class LlamaCppEngine(Engine):
             if context.sequences == self._sequences:
                 return False
         ahead = queue.look(4 * self._sequences)
-        under_way = [s.request for s in self._active.values()]
-        cells = _round_up(max(map(_cells_of, (*ahead, *under_way))))
+        under_way = self._active.values()
+        cells = _round_up(max(*map(self._expected, ahead), *map(self._needs, under_way), 1))
         sequences = min(self._sequences, active + len(ahead), self._fit(cells))
         if context is not None:
             # Making it anew takes a while: not for a few places more.
@@ -145,12 +174,84 @@ class LlamaCppEngine(Engine):
             if context.cells < cells:
                 # What grew once may grow again.
                 limit = _round_up(self.context_length)
-                cells = max(cells, min(_round_up(context.cells * 3 // 2), limit))
+                room = self._cache // (sequences * self._cell_bytes) // CELL_STEP * CELL_STEP
+                cells = max(cells, min(_round_up(context.cells * 3 // 2), limit, room))
             sequences = min(max(sequences, context.sequences), self._fit(cells))
             if sequences <= active:
                 return False
         self._remake(sequences, cells)
         return True
+
+    def _expected(self, request: Request[Guide]) -> int:
+        """Return the cells that a document is expected to need."""
+        return len(request.prompt.ids) + self._answers.reserved(request.max_tokens)
+
+    def _needs(self, sequence: Sequence) -> int:
+        """Return the cells that a document under way needs to go on for a good while."""
+        request, prompt = sequence.request, len(sequence.request.prompt.ids)
+        longer = prompt + (len(sequence.ids) - prompt) * 3 // 2 + 1
+        return min(prompt + request.max_tokens, max(self._expected(request), longer))
+
+    def _grow(self) -> None:
+        """See to documents that have no cell for the next token: all get more, or they wait."""
+        context = self._context
+        if context is None:
+            return
+        outgrown = [s for s in self._active.values() if len(s.ids) > context.cells]
+        if not outgrown:
+            return
+        cells = _round_up(max(map(self._needs, self._active.values())))
+        room = self._fit(cells)
+        if len(self._active) <= room:
+            self._remake(max(len(self._active), min(room, context.sequences)), cells)
+            return
+        for sequence in outgrown:
+            self._park(sequence)
+
+    def _park(self, sequence: Sequence) -> None:
+        """Take a document's place away; it goes on later."""
+        assert self._context is not None
+        state = None
+        kept = sum(parked.state.nbytes for parked in self._parked if parked.state is not None)
+        if kept + sequence.past * self._cell_bytes <= self._cache // _PARKED:
+            state = self._context.save(sequence.slot)
+        self._drop(sequence)
+        self._parked.append(_Parked(sequence, state, self._steps))
+
+    def _resume(self, queue: Queue) -> bool:
+        """Let parked documents go on; return whether others may be started too."""
+        while self._parked:
+            needed = _round_up(max(self._needs(parked.sequence) for parked in self._parked))
+            context, active = self._context, len(self._active)
+            if context is None or context.cells < needed:
+                if not self._is_time(queue):
+                    return True
+                room = self._fit(needed)
+                if active >= room:
+                    return False  # the places of those that are finished first go to the parked
+                wanted = active + len(self._parked) + len(queue.look(self._sequences))
+                self._remake(min(self._sequences, wanted, room), needed)
+                continue
+            if active == context.sequences:
+                return False
+            parked = self._parked.pop(0)
+            slot = next(s for s in range(context.sequences) if s not in self._active)
+            self._place(parked.sequence, slot, parked.state)
+        return True
+
+    def _is_time(self, queue: Queue) -> bool:
+        """Return whether what is parked is to go on, in fewer and larger places."""
+        waits_long = self._steps - self._parked[0].since > _PATIENCE
+        full = any(parked.state is None for parked in self._parked)
+        return full or waits_long or not queue.look(1)
+
+    def _place(self, sequence: Sequence, slot: int, state: npt.NDArray[np.uint8] | None) -> None:
+        """Give a document under way a place, with what was computed of it, or to be read again."""
+        assert self._context is not None
+        sequence.slot = slot
+        self._active[slot] = sequence
+        if state is None or not self._context.restore(slot, state):
+            sequence.past = 0
 
     def _remake(self, sequences: int, cells: int) -> None:
         """Make the context anew; what is under way goes on in it, from an exact copy."""
@@ -169,11 +270,9 @@ class LlamaCppEngine(Engine):
             kv_type=self._kv_type,
             flash_attention=self.plan.flash_attention,
         )
-        self._active = dict(enumerate(self._active.values()))
-        for (slot, sequence), state in zip(self._active.items(), states, strict=True):
-            sequence.slot = slot
-            if not self._context.restore(slot, state):
-                sequence.past = 0
+        under_way, self._active = list(self._active.values()), {}
+        for slot, (sequence, state) in enumerate(zip(under_way, states, strict=True)):
+            self._place(sequence, slot, state)
         _log.info("%d sequences of %d tokens", sequences, cells)
 
     def _fit(self, cells: int) -> int:
@@ -209,6 +308,7 @@ class LlamaCppEngine(Engine):
             end = min(sequence.past + self._micro_batch, len(shared))
             if context.decode(_rows([(sequence, end - sequence.past)])) != 0:
                 return False
+            self._meter.read(sequence.past, end - sequence.past)
             sequence.past = end
         self._prefixes[shared] = context.save(sequence.slot)
         while len(self._prefixes) > 1 and (
@@ -235,18 +335,15 @@ class LlamaCppEngine(Engine):
             last = max(self._active)
             if slot in self._active or context is None or last < slot:
                 continue
-            sequence = self._active.pop(last)
-            self._active[slot] = sequence
             state = context.save(last)
             context.remove(last)
-            sequence.slot = slot
-            if not context.restore(slot, state):
-                sequence.past = 0
+            self._place(self._active.pop(last), slot, state)
 
     # Decoding
 
     def _decode(self, queue: Queue) -> list[Completion[Guide]]:
         """Decode one token of each document that writes, and part of what the others still read."""
+        self._steps += 1
         # 1) Run the rows, fewer of them where the cache has no room for all.
         budget = self._micro_batch
         while True:
@@ -273,6 +370,10 @@ class LlamaCppEngine(Engine):
         # 2) Take the next token of each document that has read all there is.
         writing = []
         for sequence, count in parts:
+            if count == sequence.pending == 1:
+                self._meter.wrote(sequence.past)
+            else:
+                self._meter.read(sequence.past, count)
             sequence.past += count
             if not sequence.pending:
                 writing.append(sequence)
@@ -310,6 +411,8 @@ class LlamaCppEngine(Engine):
         past = sequence.past
         if sequence.apply(step):
             self._drop(sequence)
+            request = sequence.request
+            self._answers.add(request.max_tokens, len(sequence.ids) - len(request.prompt.ids))
             return [sequence.finished()]
         if sequence.past < past:
             assert self._context is not None
@@ -333,6 +436,9 @@ class LlamaCppEngine(Engine):
         return failed
 
     def _drop(self, sequence: Sequence) -> None:
+        if self._active.get(sequence.slot) is not sequence:
+            self._parked = [parked for parked in self._parked if parked.sequence is not sequence]
+            return
         del self._active[sequence.slot]
         if self._context is not None:
             self._context.remove(sequence.slot)
@@ -355,10 +461,6 @@ def _logprobs(row: npt.NDArray[np.float32], ids: Seq[int]) -> Mapping[int, float
     top = float(row.max())
     total = math.log(float(np.exp(row - top).sum(dtype=np.float64))) + top
     return {i: float(row[i]) - total for i in ids}
-
-
-def _cells_of(request: Request[Guide]) -> int:
-    return len(request.prompt.ids) + request.max_tokens
 
 
 def _common(a: Seq[int], b: Seq[int]) -> int:

@@ -38,7 +38,7 @@ REBUILD = (
     'reinstall it with CMAKE_ARGS="-DGGML_CUDA=on" (NVIDIA), "-DGGML_METAL=on" (Apple) or '
     '"-DGGML_VULKAN=on": pip install --force-reinstall --no-cache-dir llama-cpp-python'
 )
-_MIN_SEQUENCES = 2
+_MIN_SEQUENCES = 6
 _MIN_LAYER_SHARE = 0.5
 _PER_GPU = 400 << 20  # what the driver's own context takes of each
 _EXTRA = 28 << 20  # llama.cpp's graphs, and what reads its results (tests/engine/test_memory.py)

@@ -28,12 +28,12 @@ from erank_lite.engines.base import Engine
 from erank_lite.engines.calls import NOT_BEGUN, Queue, Sequence
 from erank_lite.engines.torch.kv_cache import SlotKVCache
 from erank_lite.engines.torch.options import TorchOptions
-from erank_lite.engines.torch.plan import USUAL_COMPLETION
 from erank_lite.engines.torch.plan import plan as torch_plan
 from erank_lite.errors import InputError, ModelError
 from erank_lite.machine.hardware import probe
+from erank_lite.machine.pace import Meter
 from erank_lite.machine.plan import Plan
-from erank_lite.machine.shapes import ModelShape
+from erank_lite.machine.shapes import USUAL_ANSWER, ModelShape
 from erank_lite.models.architecture import architecture_name
 from erank_lite.models.checkpoint import Checkpoint
 from erank_lite.models.text import ModelText
@@ -47,6 +47,8 @@ _PREFIXES = 8  # kept at most
 
 class TorchEngine(Engine):
     """What the engines on torch share: all but how the weights are loaded."""
+
+    _meter: Meter
 
     def __init__(self, path: Path, plan: Plan) -> None:
         """Load a model.
@@ -84,6 +86,8 @@ class TorchEngine(Engine):
         with _quiet():
             model = self._load(folder, self._device)
         self._model: Any = model.eval()
+        shape = ModelShape.from_config(folder.config, "BF16", folder.max_new_tokens)
+        self._meter = Meter(shape, plan)
         self.description = f"{self._computes(model)} on {_device_name(self._device)}"
         self._cache_name = (
             "cache" if "cache" in inspect.signature(model.model.forward).parameters
@@ -168,7 +172,10 @@ class TorchEngine(Engine):
         return [requests[i] for i in order]
 
     def _need(self, row: Sequence) -> int:
-        return len(row.ids) + min(row.request.max_tokens, USUAL_COMPLETION)
+        limit = row.request.max_tokens
+        # What strict results are computed with must not depend on what came before.
+        answer = min(limit, USUAL_ANSWER) if self._strict else self._meter.answers.reserved(limit)
+        return len(row.ids) + answer
 
     def _fits(self, count: int, cells: int) -> bool:
         """Return whether so many rows of so many tokens are within the memory."""
@@ -290,6 +297,8 @@ class TorchEngine(Engine):
         """Do what the guide asks: drop tokens, append tokens, or finish."""
         if row.apply(step):
             self._drop(row)
+            request = row.request
+            self._meter.answers.add(request.max_tokens, len(row.ids) - len(request.prompt.ids))
             finished.append(row.finished())
 
     def _drop(self, sequence: Sequence) -> None:
@@ -336,6 +345,10 @@ class TorchEngine(Engine):
                 **{self._cache_name: self._cache},
             )
         for row, n in zip(rows, counts, strict=True):
+            if n == row.pending == 1:
+                self._meter.wrote(row.past)
+            else:
+                self._meter.read(row.past, n)
             row.past += n
         hidden: Tensor = output.last_hidden_state
         return hidden

@@ -5,10 +5,9 @@ from __future__ import annotations
 from erank_lite.engines.torch.options import TorchOptions
 from erank_lite.machine.hardware import Gpu, Hardware, usable_by_torch
 from erank_lite.machine.plan import CACHE_SHARE, MAX_SEQUENCES_CPU, MAX_SEQUENCES_GPU, Plan
-from erank_lite.machine.shapes import USUAL_PROMPT, ModelShape
+from erank_lite.machine.shapes import USUAL_ANSWER, USUAL_PROMPT, ModelShape
 from erank_lite.util.units import counted, gib
 
-USUAL_COMPLETION = 512  # tokens; memory grows as they are written
 _MICRO_BATCH = 2048
 _DEVICES = {"cuda": "cuda:0", "metal": "mps"}
 
@@ -32,7 +31,7 @@ def plan(shape: ModelShape | None, machine: Hardware, options: TorchOptions, eng
         sequences = 1
     context_length = min(options.context_length or shape.context_length, shape.context_length)
     wide = 2 if getattr(options, "dtype", "") == "float32" else 1  # times 16 bits
-    cells = min(context_length, USUAL_PROMPT + USUAL_COMPLETION)
+    cells = min(context_length, USUAL_PROMPT + USUAL_ANSWER)
     document = cells * shape.cache_size * wide
     cache = options.memory or max(1, int((free - wide * shape.size) * CACHE_SHARE))
     documents = max(1, min(sequences, cache // document))

@@ -24,6 +24,7 @@ probability, which says how little the model meant it, and the result is `forced
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections import defaultdict
@@ -371,6 +372,12 @@ class ScoreGuides:
         self.thinking = thinking
         # A short context keeps at least half of its room for the prompt.
         self.max_new_tokens = min(max_new_tokens or MAX_NEW_TOKENS, context_length // 2)
+
+    def with_thinking(self, thinking: Thinking) -> ScoreGuides:
+        """Return the same in another mode of thinking."""
+        found = copy.copy(self)
+        found.thinking = thinking
+        return found
 
     def guide(self, prompt: Prompt) -> ScoreGuide:
         """Return a fresh guide for the completion of `prompt`."""
