@@ -14,15 +14,15 @@ LARGEST_TYPE: dict[tuple[str, int], tuple[str | None, str | None, str | None]] =
     ("GPU", 16): ("BF16", "Q6_K", None),
     ("GPU", 24): ("BF16", "Q8_0", "Q4_K_M"),
     ("GPU", 48): ("BF16", "BF16", "Q8_0"),
-    ("no GPU", 4): (None, None, None),
+    ("no GPU", 4): ("Q4_K_M", None, None),
     ("no GPU", 8): ("Q8_0", None, None),
-    ("no GPU", 16): ("BF16", "Q5_K_M", None),
+    ("no GPU", 16): ("BF16", "Q6_K", None),
     ("no GPU", 24): ("BF16", "Q8_0", None),
     ("no GPU", 48): ("BF16", "BF16", "Q8_0"),
 }
 """The largest type of each of `PUBLISHED` that has room in so many GiB, of a GPU or without one.
 
-Room is for the whole model and, on a GPU, two documents in `USABLE_GPU` of its memory; without one,
+Room is for the whole model and, on a GPU, six documents in `USABLE_GPU` of its memory; without one,
 for one document in `USABLE` of the computer's. A test computes the table from the planner.
 """
 
@@ -30,8 +30,8 @@ for one document in `USABLE` of the computer's. A test computes the table from t
 USABLE_GPU, USABLE = 0.95, 0.75
 
 ROOM = (
-    "Room is what erank-lite plan computes for documents of usual length with their full "
-    f"reasoning: on a GPU, the whole model and two documents in {100 * USABLE_GPU:.0f} % of "
+    "Room is what erank-lite plan computes for documents and answers of usual "
+    f"length: on a GPU, the whole model and six documents in {100 * USABLE_GPU:.0f} % of "
     f"its memory; without one, the model and one document in {100 * USABLE:.0f} % of the "
     "computer's memory, the rest being the system's and other programs'."
 )
