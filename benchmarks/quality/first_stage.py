@@ -125,10 +125,15 @@ def candidates_from_run(path: Path, collection: Collection, depth: int) -> Candi
     """
     run = read_run(path)
     found: Candidates = {}
+
+    def key(pair: tuple[str, float]) -> tuple[np.float32, str]:
+        with np.errstate(over="ignore"):  # in C, what 32 bits do not hold is infinite
+            return np.float32(pair[1]), pair[0]
+
     for query in collection.queries:
         excluded = collection.excluded.get(query, frozenset())
         scored = run.get(query, {}).items()
-        ranked = sorted(scored, key=lambda pair: (np.float32(pair[1]), pair[0]), reverse=True)
+        ranked = sorted(scored, key=key, reverse=True)
         found[query] = [(name, score) for name, score in ranked if name not in excluded][:depth]
     if not any(found.values()):
         raise InputError(f"`{path}` has none of the {len(found)} queries of {collection.name}")

@@ -266,7 +266,7 @@ def find_pace(shape: ModelShape, plan: Plan) -> Pace:
     place = ("cpu", "engine", "device", "threads", "gpu_layers")
     alike = [e for e in entries if all(e["key"].get(name) == key[name] for name in place)]
     if alike:
-        nearest = min(alike, key=lambda e: abs(math.log(e["size"] / shape.size)))
+        nearest = min(alike, key=lambda e: abs(math.log(e["size"] / max(1, shape.size))))
         return Pace(tuple(nearest["costs"]), shape)
     rates = _CORE if plan.device in ("cpu", None) else _GPU
     cores = (plan.threads or 1) if rates is _CORE else 1
@@ -322,7 +322,7 @@ def _key(shape: ModelShape, plan: Plan) -> dict[str, Any]:
         "inner_width": shape.inner_width,
         "vocabulary": shape.vocabulary,
         # To a step of 6 %: sizes that are foretold are nearly those of the files.
-        "size": round(math.log(shape.size) / 0.06),
+        "size": round(math.log(max(1, shape.size)) / 0.06),
     }
 
 

@@ -27,7 +27,8 @@ CELL_STEP = 256  # llama.cpp pads a sequence's cells to this
 USUAL_PROMPT = 1_024  # tokens of a usual document with its query, to tell how many fit
 USUAL_ANSWER = 512
 """Tokens that are expected of an answer before a model has written any."""
-MAX_LAYERS = 1_024  # more than any model has: a damaged header may name any number
+# More than any model has: a damaged file may name any number.
+MAX_LAYERS, MAX_SIZE = 1_000, 2**31 - 1
 
 _VOCABULARY = 151_936
 _OUTPUT_BYTES = {"F32": 4.0, "F16": 2.0, "BF16": 2.0, "Q8_0": 34 / 32}
@@ -120,25 +121,32 @@ class ModelShape:
         """Return what is to be expected of a checkpoint, by its config.json, as a GGUF.
 
         Raises:
-            ModelError: a number is missing.
+            ModelError: a number is missing or out of range.
         """
         names = (
             "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads",
             "num_key_value_heads", "vocab_size", "max_position_embeddings",
         )  # fmt: skip
-        found = [config.get(name) for name in names]
-        for name, value in zip(names, found, strict=True):
-            if type(value) is not int or value < 1:
-                raise ModelError(f"config.json: {name} must be a positive integer, not {value!r}")
-        layers, width, inner, heads, kv_heads, vocabulary, context = map(largest, found)
-        head = largest(config.get("head_dim")) or width // heads
+        values: dict[str, Any] = {name: config.get(name) for name in names}
+        if config.get("head_dim") is not None:
+            values["head_dim"] = config["head_dim"]
+        for name, value in values.items():
+            limit = MAX_LAYERS if name == "num_hidden_layers" else MAX_SIZE
+            if type(value) is not int or not 1 <= value <= limit:
+                raise ModelError(
+                    f"config.json: {name} must be an integer from 1 to {limit}, not {value!r:.40}"
+                )
+        layers, width, inner, heads, kv_heads, vocabulary, context = (
+            values[name] for name in names
+        )
+        head = values.get("head_dim") or width // heads
         tied = config.get("tie_word_embeddings") is not False
         layer = width * head * (2 * heads + 2 * kv_heads) + 3 * width * inner
-        weights = min(layers, MAX_LAYERS) * layer + (1 if tied else 2) * vocabulary * width
+        weights = layers * layer + (1 if tied else 2) * vocabulary * width
         sizes = {"BF16": int(weights * WEIGHT_BYTES["BF16"])}
         checkpoint = _Checkpoint(layers, width, inner, heads, tied, sizes, vocabulary)
-        limit = max_new_tokens or MAX_NEW_TOKENS
-        return cls._expected(checkpoint, quant_type, kv_heads * head, head, context, limit)
+        longest = max_new_tokens or MAX_NEW_TOKENS
+        return cls._expected(checkpoint, quant_type, kv_heads * head, head, context, longest)
 
     @classmethod
     def _expected(

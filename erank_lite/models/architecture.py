@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from erank_lite.errors import ModelError
+from erank_lite.machine.shapes import MAX_LAYERS, MAX_SIZE
 from erank_lite.models.checkpoint import Checkpoint
 from erank_lite.models.safetensors import StoredTensor
 
@@ -29,7 +30,6 @@ _WRAPPERS = {
     "base_model": "PEFT",
     "module": "DistributedDataParallel or DeepSpeed",
 }
-_MAX_INT, _MAX_LAYERS = 2**31 - 1, 1000
 _MIN_NUMBER, _MAX_NUMBER = 1e-30, 1e30
 _READ = 1 << 20  # bytes that are compared at once
 
@@ -348,9 +348,9 @@ def positive_int(values: Mapping[str, Any], key: str) -> int:
         ModelError: it is missing, not a whole number, or out of range.
     """
     value = values.get(key)
-    max_ = _MAX_LAYERS if key == "num_hidden_layers" else _MAX_INT
-    if type(value) is not int or not 1 <= value <= max_:
-        raise ModelError(f"config.json: {key} must be an integer from 1 to {max_}, not {value!r}")
+    limit = MAX_LAYERS if key == "num_hidden_layers" else MAX_SIZE
+    if type(value) is not int or not 1 <= value <= limit:
+        raise ModelError(f"config.json: {key} must be an integer from 1 to {limit}, not {value!r}")
     return value
 
 

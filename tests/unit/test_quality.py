@@ -365,6 +365,14 @@ def test_ties_of_a_run_are_ordered_as_trec_eval_does(tmp_path: Path) -> None:
     assert ours == pytest.approx({q: v["ndcg_cut_10"] for q, v in theirs.items()}, abs=1e-9)
 
 
+@pytest.mark.filterwarnings("error")
+def test_scores_of_a_run_that_32_bits_do_not_hold_are_ties(tmp_path: Path) -> None:
+    run = tmp_path / "run.trec"
+    run.write_text("q1 Q0 d1 1 1e300 t\nq1 Q0 d2 2 1e200 t\nq1 Q0 d3 3 1e-300 t\n")
+    found = candidates_from_run(run, collection({"q1": {"d1": 1}}), 10)
+    assert [name for name, _ in found["q1"]] == ["d2", "d1", "d3"]
+
+
 def test_splits_are_never_mixed(tmp_path: Path) -> None:
     folder = beir(tmp_path / "some")
     judged = folder / "qrels"
