@@ -16,37 +16,29 @@ assumed.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
 import math
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from erank_lite.errors import ErankLiteError
 from erank_lite.machine.answers import AnswerLengths
 from erank_lite.machine.hardware import cpu_name
+from erank_lite.machine.kept import keep, kept
 from erank_lite.machine.plan import Plan
 from erank_lite.machine.shapes import ModelShape
-from erank_lite.util.cache_folder import cache_folder
-from erank_lite.util.files import atomic, locked
 from erank_lite.util.units import duration
 
 USUAL_DOCUMENTS, USUAL_DOCUMENT = 100, 300
 """Documents of a usual job, and tokens of each."""
 
-_log = logging.getLogger(__name__)
 _FILE = "pace.json"
-_VERSION = 1
 _DRAW = 1e-3  # how much the rates assumed before count, against what was measured
 _FADE = 0.5  # what was measured in earlier runs counts so much less with each run
 _LEAST, _SHORTEST = 20, 2.0  # steps, and seconds, below which nothing is kept
 _FIRST = 2  # steps that do not count: the weights come from the disk
-_KEPT = 64  # entries of the file
+_FIELDS = {"size", "costs", "answers"}
 
 # Of a usual machine: bytes and operations a second of one CPU core, and of a GPU.
 _AROUND = 40  # tokens of a prompt beside the document: before it, shared, and after it
@@ -223,26 +215,13 @@ class Meter:
         """Write what was learnt to the cache; where that cannot be written, nothing is kept."""
         if self._steps < _LEAST or self._seconds < _SHORTEST:
             return
-        try:
-            path = cache_folder() / _FILE
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with locked(path), contextlib.suppress(OSError):
-                entries = _entries(path)
-                old = next((e for e in entries if e["key"] == self._key), None)
-                entries = [e for e in entries if e is not old][1 - _KEPT :]
-                entries.append(self._entry(old or {}))
-                with atomic(path) as partial:
-                    text = json.dumps({"version": _VERSION, "entries": entries}, indent=1)
-                    partial.write_text(text, "utf-8")
-        except (ErankLiteError, OSError) as error:
-            _log.debug("the pace is not kept: %s", error)
+        keep(_FILE, self._key, self._entry)
 
     def _entry(self, old: dict[str, Any]) -> dict[str, Any]:
         squares = self._squares + _FADE * np.array(old.get("squares", np.zeros((4, 4))))
         products = self._products + _FADE * np.array(old.get("products", np.zeros(4)))
         time = self._time + _FADE * old.get("time", 0.0)
         return {
-            "key": self._key,
             "size": self._shape.size,
             "costs": _fit(squares, products, time, self._before).tolist(),
             "squares": squares.tolist(),
@@ -255,10 +234,7 @@ class Meter:
 def find_pace(shape: ModelShape, plan: Plan) -> Pace:
     """Return how fast a model runs here as planned: as measured, or assumed."""
     key = _key(shape, plan)
-    try:
-        entries = _entries(cache_folder() / _FILE)
-    except ErankLiteError:
-        entries = []
+    entries = [entry for entry in kept(_FILE) if entry.keys() >= _FIELDS]
     same = [e for e in entries if e["key"] == key]
     if same:
         known = {int(limit): lengths for limit, lengths in same[-1]["answers"].items()}
@@ -271,6 +247,19 @@ def find_pace(shape: ModelShape, plan: Plan) -> Pace:
     rates = _CORE if plan.device in ("cpu", None) else _GPU
     cores = (plan.threads or 1) if rates is _CORE else 1
     return Pace(tuple(1 / (rate * cores) for rate in rates), shape)  # type: ignore[arg-type]
+
+
+def usual_answer(shape: ModelShape) -> float:
+    """Return how many tokens a model's answers have taken on this machine, or are assumed to."""
+    sizes = _sizes(shape)
+    lengths = [
+        length
+        for entry in kept(_FILE)
+        if entry.keys() >= _FIELDS and sizes.items() <= entry["key"].items()
+        for seen in entry["answers"].values()
+        for length in seen
+    ]
+    return sum(lengths) / len(lengths) if lengths else AnswerLengths().mean(shape.max_new_tokens)
 
 
 def foretell(
@@ -317,6 +306,13 @@ def _key(shape: ModelShape, plan: Plan) -> dict[str, Any]:
         "device": plan.device,
         "threads": plan.threads,
         "gpu_layers": plan.gpu_layers,
+        "flash_attention": plan.flash_attention,
+    } | _sizes(shape)
+
+
+def _sizes(shape: ModelShape) -> dict[str, int]:
+    """Return what tells a model from others."""
+    return {
         "layers": shape.layers,
         "width": shape.width,
         "inner_width": shape.inner_width,
@@ -324,15 +320,6 @@ def _key(shape: ModelShape, plan: Plan) -> dict[str, Any]:
         # To a step of 6 %: sizes that are foretold are nearly those of the files.
         "size": round(math.log(max(1, shape.size)) / 0.06),
     }
-
-
-def _entries(path: Path) -> list[dict[str, Any]]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        entries = found["entries"] if found["version"] == _VERSION else []
-        return [e for e in entries if {"key", "size", "costs", "answers"} <= e.keys()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []  # nothing kept, or not by this version
 
 
 def _fit(

@@ -5,7 +5,7 @@
     gguf/VERSION/OWNER--NAME/COMMIT/NAME-TYPE.gguf  what was converted
     calibration/OWNER--NAME/KEY/completions.jsonl   what a model wrote for its quantization
     calibration/OWNER--NAME/KEY/imatrix.gguf        how much each of its weights matters there
-    pace.json                                       how fast models ran on this machine
+    pace.json, attention.json                       how fast models and kernels ran here
 
 What is made of a folder is kept under `folder--NAME` and a hash of its files' names, sizes and
 times in place of a repository and its commit.

@@ -21,6 +21,7 @@ from erank_lite.engines.llama_cpp.engine import LlamaCppEngine
 from erank_lite.families.erank.score import ScoreGuides
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
 from erank_lite.load import load
+from erank_lite.machine.shapes import KV_BYTES
 from erank_lite.models.gguf import GGUFFile
 from erank_lite.testing.guides import CountingGuide
 from erank_lite.types import Request, Score
@@ -268,8 +269,7 @@ def test_options_are_checked(tiny_gguf: Path, options: dict[str, object]) -> Non
         Reranker(tiny_gguf, **options)
 
 
-def test_quantized_keys_and_values_run(tiny_gguf: Path) -> None:
-    with Reranker(
-        tiny_gguf, threads=1, thinking=5, kv_type="q8_0", flash_attention=True
-    ) as reranker:
+@pytest.mark.parametrize("kv_type", KV_BYTES)
+def test_keys_and_values_of_every_type_run(tiny_gguf: Path, kv_type: str) -> None:
+    with Reranker(tiny_gguf, threads=1, thinking=5, kv_type=kv_type) as reranker:
         assert len(reranker.rerank("query", ["a", "b"])) == 2

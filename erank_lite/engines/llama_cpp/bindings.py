@@ -19,6 +19,8 @@ import numpy.typing as npt
 from erank_lite.errors import ModelError
 from erank_lite.machine.llama_library import reason, start
 
+_BF16 = 30  # GGML_TYPE_BF16, which llama-cpp-python 0.3.36 does not name
+
 
 class Model:
     """Weights in memory."""
@@ -136,7 +138,9 @@ class Context:
         params.kv_unified = False
         params.offload_kqv = params.op_offload = model.gpu
         params.no_perf = True
-        params.type_k = params.type_v = getattr(lib, f"GGML_TYPE_{kv_type.upper()}")
+        params.type_k = params.type_v = (
+            _BF16 if kv_type == "bf16" else getattr(lib, f"GGML_TYPE_{kv_type.upper()}")
+        )
         if flash_attention is not None:
             params.flash_attn_type = int(flash_attention)
         # The callback runs between the operations of a decode, a thousand times in each: so it is

@@ -107,7 +107,8 @@ class LlamaCppEngine(Engine):
         on = "the CPU"
         if plan.gpu_layers:
             on = f"{plan.device} ({plan.gpu_layers} of {shape.layers + 1} layers)"
-        self.description = f"llama.cpp on {on}"
+        flash = ", flash attention" * bool(plan.flash_attention)
+        self.description = f"llama.cpp on {on}{flash}"
         self._cell_bytes = shape.cell_size(self._kv_type)
         self._context: Context | None = None
         self._active: dict[int, Sequence] = {}

@@ -1,6 +1,6 @@
 """How llama.cpp is to run a model: a pure function of its shape, the machine and the options.
 
-Nothing is looked up and nothing is loaded here: the same facts give the same plan on any machine.
+The same facts give the same plan on any machine. One of them is measured: `attention`.
 
 What is preferred, and why:
 
@@ -19,11 +19,14 @@ and all that it may write. The size of the buffers that it computes in is fitted
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from erank_lite.engines.llama_cpp.attention import Attention, measured
 from erank_lite.engines.llama_cpp.options import LlamaCppOptions
 from erank_lite.errors import InputError, ModelError
 from erank_lite.machine.hardware import Gpu, Hardware, usable_by_llama
+from erank_lite.machine.pace import USUAL_DOCUMENT, usual_answer
 from erank_lite.machine.plan import (
     CACHE_SHARE,
     MAX_SEQUENCES_CPU,
@@ -42,17 +45,25 @@ _MIN_SEQUENCES = 6
 _MIN_LAYER_SHARE = 0.5
 _PER_GPU = 400 << 20  # what the driver's own context takes of each
 _EXTRA = 28 << 20  # llama.cpp's graphs, and what reads its results (tests/engine/test_memory.py)
+_FASTER = 1.05  # times as fast, below which flash attention is left out
 _TIGHT = 0.85  # of what is free on the GPUs
 _LOWERED = 0.75  # of a GPU's free memory, for the plan after one whose dry run failed
 
 
-def plan(shape: ModelShape | None, machine: Hardware, options: LlamaCppOptions) -> Plan:
+def plan(
+    shape: ModelShape | None,
+    machine: Hardware,
+    options: LlamaCppOptions,
+    attention: Callable[[ModelShape, Hardware, int], Attention | None] | None = None,
+) -> Plan:
     """Decide how llama.cpp runs a model.
 
     Args:
         shape: of the model; None where it is not known before its file is here.
         machine: its GPUs are those that llama.cpp can use.
         options: what was asked for.
+        attention: from shape, machine and threads to what attention takes on its CPU; None where
+            nothing is measured.
 
     Raises:
         InputError: an option cannot be met.
@@ -71,10 +82,19 @@ def plan(shape: ModelShape | None, machine: Hardware, options: LlamaCppOptions) 
     cells = shape.document_cells
     document = cells * shape.cell_size(options.kv_type)
     flash = options.flash_attention
+    threads = options.threads or machine.cores
     if flash is None and not layers and options.kv_type in ("f32", "f16", "bf16"):
-        # On a CPU it sums values in 16 bits, which makes results depend several times as much on
-        # what is computed together (benchmarks/speed, batch invariance).
         flash = False
+        # Other types than these would be made 16 bits at each step, and strict results must not
+        # depend on what was faster one day.
+        found = None
+        if attention is not None and options.kv_type == "f16" and not options.strict:
+            found = attention(shape, machine, threads)
+        if found is not None:
+            times = found.speedup(USUAL_DOCUMENT, usual_answer(shape))
+            flash = times > _FASTER
+            way, times = ("with", times) if flash else ("without", 1 / times)
+            reasons.append(f"{way} flash attention: attention is {times:.2f} times as fast so here")
     sequences = options.sequences or (MAX_SEQUENCES_GPU if layers else MAX_SEQUENCES_CPU)
     if options.strict:
         sequences = 1
@@ -118,7 +138,7 @@ def plan(shape: ModelShape | None, machine: Hardware, options: LlamaCppOptions) 
         documents=documents,
         context_length=context_length,
         micro_batch=micro_batch,
-        threads=options.threads or machine.cores,
+        threads=threads,
         gpu_layers=layers,
         device=", ".join(g.name for g in gpus) if layers else "cpu",
         flash_attention=flash,
@@ -133,7 +153,7 @@ def plan(shape: ModelShape | None, machine: Hardware, options: LlamaCppOptions) 
 
 def plan_here(shape: ModelShape | None, machine: Hardware, options: LlamaCppOptions) -> Plan:
     """Return the plan on the GPUs that the installed llama.cpp can use; see `plan`."""
-    return plan(shape, usable_by_llama(machine), options)
+    return plan(shape, usable_by_llama(machine), options, measured)
 
 
 def lowered(

@@ -1,0 +1,72 @@
+"""Flash attention is taken where it is faster on this machine, as measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from erank_lite.engines.llama_cpp import attention
+from erank_lite.engines.llama_cpp.attention import Attention, measured
+from erank_lite.engines.llama_cpp.options import LlamaCppOptions
+from erank_lite.engines.llama_cpp.plan import plan
+from erank_lite.machine.hardware import Gpu, Hardware, probe
+from erank_lite.machine.shapes import ModelShape
+
+SHAPE = ModelShape.published("ERank-4B", "Q4_K_M")
+TILES, SCORES = Attention((2.0, 1.0), (1.0, 0.9)), Attention((1.0, 1.1), (1.0, 2.0))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hardware:
+    monkeypatch.setenv("ERANK_LITE_CACHE", str(tmp_path))
+    return replace(probe(), gpus=())
+
+
+def flash(found: Attention | None, machine: Hardware, **options: object) -> bool | None:
+    given = LlamaCppOptions.from_values(options, "llama.cpp")
+    return plan(SHAPE, machine, given, lambda *_: found).flash_attention
+
+
+def test_what_is_faster_is_taken(here: Hardware) -> None:
+    assert flash(TILES, here) is True
+    assert flash(SCORES, here) is False
+    assert flash(None, here) is False
+    assert "with flash attention" in " ".join(
+        plan(SHAPE, here, LlamaCppOptions(), lambda *_: TILES).reasons
+    )
+
+
+def test_what_is_asked_for_and_what_is_strict_is_not_chosen_by_timing(here: Hardware) -> None:
+    assert flash(SCORES, here, flash_attention=True) is True
+    assert flash(TILES, here, flash_attention=False) is False
+    assert flash(TILES, here, strict=True) is False
+    assert flash(TILES, here, kv_type="f32") is False
+    gpu = replace(here, gpus=(Gpu("GPU", "cuda", 24 << 30, 23 << 30),))
+    assert flash(SCORES, gpu) is None  # llama.cpp's own choice
+
+
+def test_long_answers_and_long_prompts_may_want_different_ways() -> None:
+    reads_faster = Attention((1.0, 0.5), (1.0, 1.5))
+    assert reads_faster.speedup(prompt=2000, answer=10) > 1
+    assert reads_faster.speedup(prompt=100, answer=400) < 1
+
+
+def test_it_is_tried_once(here: Hardware, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = replace(SHAPE, heads=4, cache_size=SHAPE.layers * 4 * 2 * 64, head_size=64)
+    found = measured(small, here, 1)
+    assert found is not None and min(*found.read, *found.write) > 0
+
+    def again(*_: int) -> Attention:
+        raise AssertionError("it is kept")
+
+    monkeypatch.setattr(attention, "_tried", again)
+    assert measured(small, here, 1) == found
+    with pytest.raises(AssertionError):
+        measured(small, here, 2)  # other threads are another fact
+
+
+def test_of_another_machine_nothing_is_tried(here: Hardware) -> None:
+    assert measured(SHAPE, replace(here, cpu="another"), 1) is None
+    assert measured(SHAPE, replace(here, llama=None), 1) is None
