@@ -205,7 +205,6 @@ def facts(spec: ModelSpec, model: ResolvedModel, job: Job) -> dict[str, Any]:
         "collection": job.collection.name,
         "weights": model.digest,
         "engine": model.engine,
-        "flash_attention": model.flash_attention,
         "options": {name: str(value) for name, value in sorted(spec.options.items())},
         "code": _code(),
         "libraries": versions(_LIBRARIES),

@@ -86,7 +86,7 @@ class ModelSpec:
             InputError: a name or an option cannot.
         """
         plan, path = resolve(self.model, self.engine, self.options, reporter)
-        return ResolvedModel(plan.engine, path, plan.flash_attention)
+        return ResolvedModel(plan.engine, path)
 
     def load(self, reporter: Reporter = SILENT) -> Engine:
         """Load the model; see `erank_lite.load.load`."""
@@ -100,12 +100,10 @@ class ResolvedModel:
     Attributes:
         engine: its name.
         path: the file, the folder or the address that it runs.
-        flash_attention: as in the plan, which may have measured what is faster.
     """
 
     engine: str
     path: Path | str
-    flash_attention: bool | None = None
 
     @property
     def size(self) -> int | None:

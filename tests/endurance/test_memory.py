@@ -95,9 +95,16 @@ def test_a_reranker_that_is_dropped_leaves_nothing() -> None:
     ids=["many words", "middling", "many layers"],
 )
 def test_the_estimate_is_near_the_peak(
-    tmp_path: Path, layers: int, words: int, context: int, width: int, sequences: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    layers: int,
+    words: int,
+    context: int,
+    width: int,
+    sequences: int,
 ) -> None:
     """Mapped pages of the file apart, which the estimate counts as weights."""
+    monkeypatch.setenv("ERANK_LITE_CACHE", str(tmp_path))  # nothing is known of its answers
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     texts = [*alphabet, "ab", *(f"word{i}" for i in range(words)), *ADDED]
     token_types = [1] * (257 + words) + [3] * len(ADDED)

@@ -1,4 +1,4 @@
-"""Flash attention is taken where it is faster on this machine, as measured."""
+"""Where flash attention would be faster on this machine, as measured, the plan says so."""
 
 from __future__ import annotations
 
@@ -24,27 +24,26 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hardware:
     return replace(probe(), gpus=())
 
 
-def flash(found: Attention | None, machine: Hardware, **options: object) -> bool | None:
+def told(found: Attention | None, machine: Hardware, **options: object) -> bool:
     given = LlamaCppOptions.from_values(options, "llama.cpp")
-    return plan(SHAPE, machine, given, lambda *_: found).flash_attention
+    planned = plan(SHAPE, machine, given, lambda *_: found)
+    if not planned.gpu_layers:
+        assert planned.flash_attention is options.get("flash_attention", False)
+    return "flash_attention=true" in " ".join(planned.reasons)
 
 
-def test_what_is_faster_is_taken(here: Hardware) -> None:
-    assert flash(TILES, here) is True
-    assert flash(SCORES, here) is False
-    assert flash(None, here) is False
-    assert "with flash attention" in " ".join(
-        plan(SHAPE, here, LlamaCppOptions(), lambda *_: TILES).reasons
-    )
+def test_what_would_be_faster_is_told_and_not_taken(here: Hardware) -> None:
+    assert told(TILES, here)
+    assert not told(SCORES, here)
+    assert not told(None, here)
 
 
-def test_what_is_asked_for_and_what_is_strict_is_not_chosen_by_timing(here: Hardware) -> None:
-    assert flash(SCORES, here, flash_attention=True) is True
-    assert flash(TILES, here, flash_attention=False) is False
-    assert flash(TILES, here, strict=True) is False
-    assert flash(TILES, here, kv_type="f32") is False
+def test_what_is_asked_for_or_strict_or_on_a_gpu_is_not_tried(here: Hardware) -> None:
+    assert not told(TILES, here, flash_attention=True)
+    assert not told(TILES, here, flash_attention=False)
+    assert not told(TILES, here, strict=True)
     gpu = replace(here, gpus=(Gpu("GPU", "cuda", 24 << 30, 23 << 30),))
-    assert flash(SCORES, gpu) is None  # llama.cpp's own choice
+    assert not told(TILES, gpu)
 
 
 def test_long_answers_and_long_prompts_may_want_different_ways() -> None:

@@ -1,9 +1,9 @@
 """Which way of attention is faster on this CPU: tried once for a shape of heads, and kept.
 
 llama.cpp either multiplies matrices of all scores, or goes through keys and values in tiles (flash
-attention). On CPUs neither is always faster: of heads of 64 numbers, tiles are read up to 1.7 times
-as fast; of ERank-4B's heads, documents that are decoded together are written half as fast. So one
-layer of these heads, with next to nothing around it, reads and writes both ways.
+attention). On CPUs neither is always faster: tiles read small heads faster, and write large ones
+slower where many documents are decoded together. So one layer of these heads, with next to nothing
+around it, reads and writes both ways; the plan says what came out.
 """
 
 from __future__ import annotations
