@@ -66,6 +66,13 @@ def test_it_is_tried_once(here: Hardware, monkeypatch: pytest.MonkeyPatch) -> No
         measured(small, here, 2)  # other threads are another fact
 
 
+@pytest.mark.parametrize("numbers", [(0, 64), (4, 0), (7, 64), (4, 3), (10**9, 128)])
+def test_heads_that_no_model_has_are_not_tried(here: Hardware, numbers: tuple[int, int]) -> None:
+    heads, head_size = numbers
+    odd = replace(SHAPE, heads=heads, head_size=head_size, cache_size=SHAPE.layers * 4 * 2 * 64)
+    assert measured(odd, here, 1) is None
+
+
 def test_of_another_machine_nothing_is_tried(here: Hardware) -> None:
     assert measured(SHAPE, replace(here, cpu="another"), 1) is None
     assert measured(SHAPE, replace(here, llama=None), 1) is None

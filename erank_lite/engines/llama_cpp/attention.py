@@ -26,6 +26,7 @@ _FILE = "attention.json"
 _READ, _ROWS, _CELLS = 256, 8, 768  # tokens that are read, documents, and cells of each
 _REPEATS = 3  # the fastest counts
 _SMALL = 64  # of everything that is not attention
+_HEAD_SIZES = (32, 64, 80, 96, 128, 256)
 _MOST_SCORES = 1 << 29  # bytes that the trial may take for scores; beyond, nothing is tried
 
 
@@ -61,7 +62,7 @@ def measured(shape: ModelShape, machine: Hardware, threads: int) -> Attention | 
     Returns:
         What was measured; None of another machine, or where the trial does not run.
     """
-    if machine.llama is None or machine.cpu != cpu_name():
+    if machine.llama is None or machine.cpu != cpu_name() or not shape.heads:
         return None
     kv_heads = max(1, shape.kv_width // max(1, shape.head_size))
     key = {
@@ -75,7 +76,9 @@ def measured(shape: ModelShape, machine: Hardware, threads: int) -> Attention | 
     for entry in kept(_FILE):
         if entry["key"] == key and {"read", "write"} <= entry.keys():
             return Attention(tuple(entry["read"]), tuple(entry["write"]))
-    if shape.heads * _READ * _CELLS * 4 > _MOST_SCORES:
+    # A file that is damaged, or no language model, may name any numbers, of which llama.cpp aborts.
+    usual = shape.head_size in _HEAD_SIZES and not shape.heads % kv_heads
+    if not usual or shape.heads * _READ * _CELLS * 4 > _MOST_SCORES:
         return None
     try:
         found = _tried(shape.heads, kv_heads, shape.head_size, threads)
