@@ -47,4 +47,4 @@ def announce(
             ways.append(f"--thinking {mode} (about {duration(other.seconds)})")
     if reranker.engine.plan.type in _LARGE:
         ways.append(f"a smaller type, such as :{_SMALL}")
-    reporter.message(f"for less: {', '.join([*ways, fewer])}")
+    reporter.message(f"to take less time: {', '.join([*ways, fewer])}")
