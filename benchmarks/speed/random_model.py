@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ def _random(rows: int, columns: int, kind: GGMLQuantizationType) -> npt.NDArray[
     return np.tile(tile, (-(-rows // step), 1))[:rows]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m erank_lite.benchmarks.speed.random_model",
@@ -108,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--vocabulary", type=int, default=151936)
     parser.add_argument("--shape", default="4B", help=", ".join(ERANK))
     parser.add_argument("--type", default="Q8_0", help=" or ".join(TYPES))
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     try:
         write_random(options.out, options.vocabulary, options.shape, options.type)
     except InputError as error:

@@ -24,6 +24,7 @@ from erank_lite.text.tokenizer import Tokenizer
 from erank_lite.types import Completion, G, Guide, Request, Source
 
 _E = TypeVar("_E", bound="Engine")
+_LOOK = 0.2  # seconds between two looks at how much is done
 _AHEAD = 4  # requests of a call that wait, for each document that is decoded
 
 
@@ -124,14 +125,18 @@ class Engine(ABC):
         """Compute while there are calls; in the engine's thread."""
         queue = self._queue
         assert queue is not None
+        looked = 0.0
         try:
             while queue.wait_for_work():
                 self._drop_all(queue.withdrawn())
                 begun = time.perf_counter()
                 completions = self._advance(queue)
+                ended = time.perf_counter()
                 if self._meter is not None:
-                    self._meter.step_took(time.perf_counter() - begun)
-                    self.under_way = sum(map(self._done_of, self._under_way()))
+                    self._meter.step_took(ended - begun)
+                    if ended - looked > _LOOK:
+                        looked = ended
+                        self.under_way = sum(map(self._done_of, self._under_way()))
                 queue.deliver(completions)
         except BaseException as error:
             try:

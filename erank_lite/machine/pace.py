@@ -193,7 +193,8 @@ class Meter:
     @property
     def pace(self) -> Pace:
         """What is known by now."""
-        if self._steps - self._fitted >= _LEAST:
+        # Ever more seldom: to fit takes as long as a step of a small model.
+        if self._steps >= max(_LEAST, 2 * self._fitted):
             self._fitted = self._steps
             costs = _fit(self._squares, self._products, self._time, self._before)
             self._pace = replace(self._pace, costs=tuple(costs.tolist()), assumed=False)

@@ -7,8 +7,8 @@
     calibration/OWNER--NAME/KEY/imatrix.gguf        how much each of its weights matters there
     pace.json, attention.json                       how fast models and kernels ran here
 
-What is made of a folder is kept under `folder--NAME` and a hash of its files' names, sizes and
-times in place of a repository and its commit.
+What is made of a folder is kept under `folder--NAME` and a hash of what is in its files, in place
+of a repository and its commit.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ What is preferred, and why:
 3. The CPU.
 
 Sizes are those that llama.cpp reserves: each document decoded has cells of its own, for its prompt
-and all that it may write. The size of the buffers that it computes in is fitted to what llama.cpp
-0.3.36 of llama-cpp-python reports for five Qwen3 shapes (tests/unit/test_planning.py).
+and the answer that is expected. The size of the buffers that it computes in is fitted to what
+llama.cpp 0.3.36 of llama-cpp-python reports for five Qwen3 shapes (tests/unit/test_planning.py).
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ def plan(
         # It sums values in 16 bits: of SmolLM2, results depend five times as much on what is
         # computed together, of erank-tiny no more than without it. So it is told, not taken.
         flash = False
-        found = None
-        if attention is not None and options.flash_attention is None and not options.strict:
-            found = attention(shape, machine, threads)
+        found = attention(shape, machine, threads) if attention and not options.strict else None
         if found is not None:
             times = found.speedup(USUAL_DOCUMENT, usual_answer(shape))
             if times > _FASTER:
