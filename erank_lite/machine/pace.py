@@ -250,19 +250,6 @@ def find_pace(shape: ModelShape, plan: Plan) -> Pace:
     return Pace(tuple(1 / (rate * cores) for rate in rates), shape)  # type: ignore[arg-type]
 
 
-def usual_answer(shape: ModelShape) -> float:
-    """Return how many tokens a model's answers have taken on this machine, or are assumed to."""
-    sizes = _sizes(shape)
-    lengths = [
-        length
-        for entry in kept(_FILE)
-        if entry.keys() >= _FIELDS and sizes.items() <= entry["key"].items()
-        for seen in entry["answers"].values()
-        for length in seen
-    ]
-    return sum(lengths) / len(lengths) if lengths else AnswerLengths().mean(shape.max_new_tokens)
-
-
 def foretell(
     shape: ModelShape,
     plan: Plan,

@@ -34,6 +34,7 @@ class Plan:
             are layers + 1.
         device: what computes: "cpu", the names of the GPUs, or torch's name ("cuda:0", "mps").
         flash_attention: use it; None leaves it to llama.cpp.
+        flash_reading: use it to read prompts, and not to write.
         cache: bytes for the keys and values of all documents.
         gpu_memory: expected on the GPUs, with usual documents.
         memory: expected in the CPU's memory, the weights mapped from the file included.
@@ -54,6 +55,7 @@ class Plan:
     gpu_layers: int | None = None
     device: str | None = None
     flash_attention: bool | None = None
+    flash_reading: bool | None = None
     cache: int | None = None
     gpu_memory: int | None = None
     memory: int | None = None

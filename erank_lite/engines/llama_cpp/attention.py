@@ -1,9 +1,8 @@
-"""Which way of attention is faster on this CPU: tried once for a shape of heads, and kept.
+"""Whether flash attention reads prompts faster on this CPU: tried once for a shape of heads, kept.
 
-llama.cpp either multiplies matrices of all scores, or goes through keys and values in tiles (flash
-attention). On CPUs neither is always faster: tiles read small heads faster, and write large ones
-slower where many documents are decoded together. So one layer of these heads, with next to nothing
-around it, reads and writes both ways; the plan says what came out.
+llama.cpp either multiplies matrices of all scores, or goes through keys and values in tiles. On
+CPUs neither is always faster: tiles are where heads are small. So one layer of these heads, with
+next to nothing around it, reads both ways, and the plan takes what came out.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from erank_lite.machine.shapes import ModelShape
 
 _log = logging.getLogger(__name__)
 _FILE = "attention.json"
-_READ, _ROWS, _CELLS = 256, 8, 768  # tokens that are read, documents, and cells of each
+_READ = 256  # tokens that are read, after as many others
 _REPEATS = 3  # the fastest counts
 _SMALL = 64  # of everything that is not attention
 _HEAD_SIZES = (32, 64, 80, 96, 128, 256)
@@ -32,23 +30,20 @@ _MOST_SCORES = 1 << 29  # bytes that the trial may take for scores; beyond, noth
 
 @dataclass(frozen=True)
 class Attention:
-    """Seconds of one layer's attention, each way.
+    """Seconds in which one layer reads 256 tokens after 256 others.
 
     Attributes:
-        read: (all scores, tiles): to read 256 tokens after 256.
-        write: (all scores, tiles): to write one token of each of 8 documents after 512.
+        scores: by matrices of all scores.
+        tiles: by flash attention.
     """
 
-    read: tuple[float, float]
-    write: tuple[float, float]
+    scores: float
+    tiles: float
 
-    def speedup(self, prompt: float, answer: float) -> float:
-        """Return how many times as fast tiles are, for documents of so many tokens."""
-        plain, tiles = (
-            read * prompt / _READ + write * answer / _ROWS
-            for read, write in zip(self.read, self.write, strict=True)
-        )
-        return plain / tiles
+    @property
+    def speedup(self) -> float:
+        """How many times as fast tiles are."""
+        return self.scores / self.tiles
 
 
 def measured(shape: ModelShape, machine: Hardware, threads: int) -> Attention | None:
@@ -74,18 +69,18 @@ def measured(shape: ModelShape, machine: Hardware, threads: int) -> Attention | 
         "head_size": shape.head_size,
     }
     for entry in kept(_FILE):
-        if entry["key"] == key and {"read", "write"} <= entry.keys():
-            return Attention(tuple(entry["read"]), tuple(entry["write"]))
+        if entry["key"] == key and {"scores", "tiles"} <= entry.keys():
+            return Attention(entry["scores"], entry["tiles"])
     # A file that is damaged, or no language model, may name any numbers, of which llama.cpp aborts.
     usual = shape.head_size in _HEAD_SIZES and not shape.heads % kv_heads
-    if not usual or shape.heads * _READ * _CELLS * 4 > _MOST_SCORES:
+    if not usual or shape.heads * _READ * 2 * _READ * 4 > _MOST_SCORES:
         return None
     try:
         found = _tried(shape.heads, kv_heads, shape.head_size, threads)
     except (ErankLiteError, OSError) as error:
         _log.debug("attention was not tried: %s", error)
         return None
-    keep(_FILE, key, lambda _: {"read": found.read, "write": found.write})
+    keep(_FILE, key, lambda _: {"scores": found.scores, "tiles": found.tiles})
     return found
 
 
@@ -94,50 +89,31 @@ def _tried(heads: int, kv_heads: int, head_size: int, threads: int) -> Attention
     from erank_lite.engines.llama_cpp.bindings import Model
     from erank_lite.testing.tiny_models import Shape, write_gguf
 
-    layer = Shape(1, _SMALL, _SMALL, heads, kv_heads, head_size, 2 * _CELLS)
+    layer = Shape(1, _SMALL, _SMALL, heads, kv_heads, head_size, 2 * _READ)
     with tempfile.TemporaryDirectory(prefix="erank-lite-") as folder:
         path = write_gguf(Path(folder) / "layer.gguf", _SMALL, shape=layer)
         model = Model(path, 0, None, None, repack=False)
         try:
-            plain, tiles = (_time(model, threads, flash) for flash in (False, True))
+            return Attention(*(_time(model, threads, flash) for flash in (False, True)))
         finally:
             model.close()
-    return Attention((plain[0], tiles[0]), (plain[1], tiles[1]))
 
 
-def _time(model: Any, threads: int, flash: bool) -> tuple[float, float]:
-    """Return seconds to read, and to write, one way."""
+def _time(model: Any, threads: int, flash: bool) -> float:
+    """Return seconds to read, one way."""
     from erank_lite.engines.llama_cpp.bindings import Batch, Context
 
-    context = Context(
-        model, _ROWS, _CELLS, _READ + _ROWS, _READ, threads, kv_type="f16", flash_attention=flash
-    )
+    context = Context(model, 1, 2 * _READ, _READ, _READ, threads, "f16", flash_attention=flash)
 
-    def read(start: int) -> None:
+    def read(start: int) -> float:
         context.remove(0, start)
         positions = list(range(start, start + _READ))
-        context.decode(Batch([0] * _READ, positions, [0] * _READ, [0] * (_READ - 1) + [1]))
-
-    def write(at: int) -> None:
-        rows = list(range(_ROWS))
-        context.decode(Batch([0] * _ROWS, [at] * _ROWS, rows, [1] * _ROWS))
+        begun = time.perf_counter()
+        context.decode(Batch([0] * _READ, positions, [0] * _READ, [0] * _READ))
+        return time.perf_counter() - begun
 
     try:
         read(0)
-        reading = _fastest(lambda _: read(_READ))
-        state = context.save(0)
-        for row in range(1, _ROWS):
-            context.restore(row, state)
-        write(2 * _READ)
-        return reading, _fastest(lambda i: write(2 * _READ + 1 + i))
+        return min(read(_READ) for _ in range(_REPEATS))
     finally:
         context.close()
-
-
-def _fastest(run: Callable[[int], None]) -> float:
-    times = []
-    for i in range(_REPEATS):
-        begun = time.perf_counter()
-        run(i)
-        times.append(time.perf_counter() - begun)
-    return min(times)

@@ -16,6 +16,7 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
+from erank_lite.engines.llama_cpp.state import MAX_SEQUENCES, State
 from erank_lite.errors import ModelError
 from erank_lite.machine.llama_library import reason, start
 
@@ -141,6 +142,7 @@ class Context:
         params.type_k = params.type_v = (
             _BF16 if kv_type == "bf16" else getattr(lib, f"GGML_TYPE_{kv_type.upper()}")
         )
+        self._by_dimensions = None if flash_attention is None else not flash_attention
         if flash_attention is not None:
             params.flash_attn_type = int(flash_attention)
         # The callback runs between the operations of a decode, a thousand times in each: so it is
@@ -206,18 +208,24 @@ class Context:
         pointer = lib.llama_get_logits(self._pointer)
         return np.ctypeslib.as_array(pointer, shape=(count, self._n_vocab))
 
-    def save(self, sequence: int) -> npt.NDArray[np.uint8]:
+    def save(self, sequence: int) -> State:
         """Return the state of one sequence."""
         size = lib.llama_state_seq_get_size(self._pointer, sequence)
-        state = np.empty(size, np.uint8)
-        data = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        saved = np.empty(size + 4 * MAX_SEQUENCES, np.uint8)
+        saved[size:] = 0
+        data = saved.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         written = lib.llama_state_seq_get_data(self._pointer, data, size, sequence)
-        return state[:written]
+        return State.from_saved(saved, written, sequence)
 
-    def restore(self, sequence: int, state: npt.NDArray[np.uint8]) -> bool:
-        """Put a saved state into a sequence; False where there is no room for it."""
-        data = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-        return bool(lib.llama_state_seq_set_data(self._pointer, data, state.size, sequence))
+    def restore(self, sequence: int, state: State) -> bool:
+        """Put a state that this or another context saved into a sequence.
+
+        Returns:
+            False where there is no room for it, or it does not fit.
+        """
+        saved = state.fitting(self.sequences, self._by_dimensions).data
+        data = saved.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        return bool(lib.llama_state_seq_set_data(self._pointer, data, saved.size, sequence))
 
     def remove(self, sequence: int, start: int = 0) -> None:
         """Forget a sequence from position `start` on."""

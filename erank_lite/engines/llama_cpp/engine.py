@@ -2,8 +2,9 @@
 
 Sequences keep cells of their own. What the documents of a query share is computed once, saved,
 and restored into each sequence: an exact copy, which takes about a thousandth of the time. A
-place that becomes free is filled at once, and reading goes on beside decoding. Where more or longer
-documents come than there are places for, the context is made anew, and what is under way moves.
+place that becomes free is filled at once, and reading goes on beside decoding, where that is faster
+in a context of its own (`reader`). Where more or longer documents come than there are places for,
+the context is made anew, and what is under way moves.
 
 Documents get room for the answer that is expected, not for all that they may write. Where one
 outgrows it, all get more; where memory does not hold that, it is parked: what was computed is
@@ -28,6 +29,9 @@ from erank_lite.engines.llama_cpp.amx import amx_is_broken
 from erank_lite.engines.llama_cpp.bindings import Batch, Context, Model
 from erank_lite.engines.llama_cpp.dry_run import tried
 from erank_lite.engines.llama_cpp.options import LlamaCppOptions
+from erank_lite.engines.llama_cpp.prefixes import Prefixes
+from erank_lite.engines.llama_cpp.reader import Reader
+from erank_lite.engines.llama_cpp.state import State
 from erank_lite.machine.hardware import probe, usable_by_llama
 from erank_lite.machine.pace import Meter
 from erank_lite.machine.plan import Plan
@@ -38,8 +42,7 @@ from erank_lite.types import Completion, Guide, Request, Step
 
 _log = logging.getLogger(__name__)
 
-_SHORTEST_PREFIX = 16  # below, saving and restoring is not worth it
-_PREFIXES = 8  # saved at most, and the share of the cache's memory that they may take
+_PREFIXES = 8  # the share of the cache's memory that saved beginnings may take
 _ATTEMPTS = 3
 _PARKED = 8  # the share of the cache's memory that what is parked may take
 _PATIENCE = 2000  # steps that a parked document lets others go first
@@ -57,7 +60,7 @@ class _Parked:
     """
 
     sequence: Sequence
-    state: npt.NDArray[np.uint8] | None
+    state: State | None
     since: int
 
 
@@ -112,7 +115,10 @@ class LlamaCppEngine(Engine):
         self._cell_bytes = shape.cell_size(self._kv_type)
         self._context: Context | None = None
         self._active: dict[int, Sequence] = {}
-        self._prefixes: dict[tuple[int, ...], npt.NDArray[np.uint8]] = {}
+        self._prefixes = Prefixes(self._cache // _PREFIXES, exact=self._strict)
+        self._reader: Reader | None = None
+        if plan.flash_reading:
+            self._reader = Reader(self._model, self._micro_batch, self._threads, self._prefixes)
         self._parked: list[_Parked] = []
         self._meter = Meter(shape, self.plan)
         self._answers = self._meter.answers
@@ -123,13 +129,19 @@ class LlamaCppEngine(Engine):
         return finished + (self._decode(queue) if self._active else [])
 
     def _under_way(self) -> Iterable[Sequence]:
-        return [*self._active.values(), *(parked.sequence for parked in self._parked)]
+        reading = self._reader.sequence if self._reader else None
+        parked = [parked.sequence for parked in self._parked]
+        return [*self._active.values(), *parked, *([reading] if reading else [])]
 
     def _interrupt(self) -> None:
         if self._context is not None:
             self._context.abort()
+        if self._reader is not None:
+            self._reader.abort()
 
     def _free(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
         if self._context is not None:
             self._context.close()
             self._context = None
@@ -141,10 +153,16 @@ class LlamaCppEngine(Engine):
         """Start documents while there are places for them, those that were parked first."""
         finished: list[Completion[Guide]] = []
         self._grow()
-        while self._resume(queue) and self._has_place(queue):
-            assert self._context is not None
-            free = next(s for s in range(self._context.sequences) if s not in self._active)
-            finished += self._start(free, queue)
+        room = self._micro_batch - len(self._active)
+        while room > 0:
+            if self._reader is not None and self._reader.sequence is not None:
+                read, failed = self._read(self._reader, room, queue)
+                finished += failed
+                room = room - read if read else 0
+            elif self._resume(queue) and self._has_place(queue):
+                finished += self._start(queue)
+            else:
+                break
         self._compact()
         return finished
 
@@ -213,7 +231,7 @@ class LlamaCppEngine(Engine):
         """Take a document's place away; it goes on later."""
         assert self._context is not None
         state = None
-        kept = sum(parked.state.nbytes for parked in self._parked if parked.state is not None)
+        kept = sum(parked.state.size for parked in self._parked if parked.state is not None)
         if kept + sequence.past * self._cell_bytes <= self._cache // _PARKED:
             state = self._context.save(sequence.slot)
         self._drop(sequence)
@@ -236,7 +254,8 @@ class LlamaCppEngine(Engine):
             if active == context.sequences:
                 return False
             parked = self._parked.pop(0)
-            slot = next(s for s in range(context.sequences) if s not in self._active)
+            slot = self._free_slot()
+            assert slot is not None
             self._place(parked.sequence, slot, parked.state)
         return True
 
@@ -246,7 +265,7 @@ class LlamaCppEngine(Engine):
         full = any(parked.state is None for parked in self._parked)
         return full or waits_long or not queue.look(1)
 
-    def _place(self, sequence: Sequence, slot: int, state: npt.NDArray[np.uint8] | None) -> None:
+    def _place(self, sequence: Sequence, slot: int, state: State | None) -> None:
         """Give a document under way a place, with what was computed of it, or to be read again."""
         assert self._context is not None
         sequence.slot = slot
@@ -278,32 +297,63 @@ class LlamaCppEngine(Engine):
 
     def _fit(self, cells: int) -> int:
         """Return how many sequences of so many cells the memory holds; one is always tried."""
-        return max(1, self._cache // (cells * self._cell_bytes))
+        reading = self._reader.cells * self._cell_bytes if self._reader else 0
+        return max(1, (self._cache - reading) // (cells * self._cell_bytes))
 
-    def _start(self, slot: int, queue: Queue) -> list[Completion[Guide]]:
-        """Begin the next document in `slot`, after the part that its query's documents share."""
+    def _free_slot(self) -> int | None:
+        """Return the first place that is free."""
+        assert self._context is not None
+        return next((s for s in range(self._context.sequences) if s not in self._active), None)
+
+    def _start(self, queue: Queue) -> list[Completion[Guide]]:
+        """Begin the next document: what it shares with others first, or all by the reader."""
         sequence = queue.take()
         assert sequence is not None
+        step = sequence.guide.begin()
+        if self._reader is not None and self._reader.takes(sequence):
+            if sequence.apply(step):
+                return [sequence.finished()]
+            self._reader.begin(sequence)
+            return []
+        slot = self._free_slot()
+        assert slot is not None
         sequence.slot = slot
         self._active[slot] = sequence
-        prompt = sequence.request.prompt
-        shared = prompt.ids[: prompt.shared]
-        if len(shared) >= _SHORTEST_PREFIX and not self._share(sequence, shared):
+        if not self._share(sequence):
             return self._restart([sequence], queue)
-        return self._follow(sequence, sequence.guide.begin())
+        return self._follow(sequence, step)
 
-    def _share(self, sequence: Sequence, shared: tuple[int, ...]) -> bool:
-        """Bring `shared` into the sequence: restored, or computed and saved for the next."""
+    def _read(self, reader: Reader, room: int, queue: Queue) -> tuple[int, list[Completion[Guide]]]:
+        """Read on in the reader's document, and give it a place once it is read.
+
+        Returns:
+            How many tokens were read, 0 where it has to wait; and what failed for good.
+        """
+        sequence, slot, count = reader.sequence, self._free_slot(), 0
+        assert sequence is not None
+        if sequence.pending > 1:
+            past = sequence.past
+            code, count = reader.read(room)
+            if code == _ABORTED:
+                return 0, []
+            if code != 0:
+                return 0, self._restart([sequence], queue)
+            self._meter.read(past, count)
+        if sequence.pending > 1 or slot is None:
+            return count, []
+        self._place(sequence, slot, reader.finish())
+        return max(1, count), []
+
+    def _share(self, sequence: Sequence) -> bool:
+        """Bring what documents share into the sequence: restored, or computed for all of them."""
         context = self._context
         assert context is not None
-        known = self._nearest(shared)
-        common = _common(known, shared)
-        if common >= _SHORTEST_PREFIX and context.restore(sequence.slot, self._prefixes[known]):
+        shared = sequence.request.prompt.ids[: sequence.request.prompt.shared]
+        state, common = self._prefixes.longest(shared)
+        if state is not None and context.restore(sequence.slot, state):
+            context.remove(sequence.slot, common)
             sequence.past = common
-            if common < len(known):
-                context.remove(sequence.slot, common)
-        if known == shared and sequence.past == len(shared):
-            self._prefixes[shared] = self._prefixes.pop(shared)  # the last used is the last to go
+        if not self._prefixes.wants(shared):
             return True
         while sequence.past < len(shared):
             end = min(sequence.past + self._micro_batch, len(shared))
@@ -311,22 +361,8 @@ class LlamaCppEngine(Engine):
                 return False
             self._meter.read(sequence.past, end - sequence.past)
             sequence.past = end
-        self._prefixes[shared] = context.save(sequence.slot)
-        while len(self._prefixes) > 1 and (
-            len(self._prefixes) > _PREFIXES
-            or sum(state.nbytes for state in self._prefixes.values()) > self._cache // _PREFIXES
-        ):
-            del self._prefixes[next(iter(self._prefixes))]
+        self._prefixes.keep(shared, context.save(sequence.slot))
         return True
-
-    def _nearest(self, shared: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the saved beginning that has most in common with `shared`."""
-        if shared in self._prefixes:
-            return shared
-        # Strict results must not depend on the query before, whose beginning this one may share.
-        if self._strict or not self._prefixes:
-            return ()
-        return max(self._prefixes, key=lambda known: _common(known, shared))
 
     def _compact(self) -> None:
         """Close the gaps between the last documents: only neighbours are decoded in one pass."""
@@ -439,6 +475,8 @@ class LlamaCppEngine(Engine):
     def _drop(self, sequence: Sequence) -> None:
         if self._active.get(sequence.slot) is not sequence:
             self._parked = [parked for parked in self._parked if parked.sequence is not sequence]
+            if self._reader is not None and self._reader.sequence is sequence:
+                self._reader.sequence = None
             return
         del self._active[sequence.slot]
         if self._context is not None:
@@ -462,12 +500,6 @@ def _logprobs(row: npt.NDArray[np.float32], ids: Seq[int]) -> Mapping[int, float
     top = float(row.max())
     total = math.log(float(np.exp(row - top).sum(dtype=np.float64))) + top
     return {i: float(row[i]) - total for i in ids}
-
-
-def _common(a: Seq[int], b: Seq[int]) -> int:
-    return next(
-        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
-    )
 
 
 def _round_up(cells: int) -> int:

@@ -26,7 +26,6 @@ from erank_lite.engines.llama_cpp.attention import Attention, measured
 from erank_lite.engines.llama_cpp.options import LlamaCppOptions
 from erank_lite.errors import InputError, ModelError
 from erank_lite.machine.hardware import Gpu, Hardware, usable_by_llama
-from erank_lite.machine.pace import USUAL_DOCUMENT, usual_answer
 from erank_lite.machine.plan import (
     CACHE_SHARE,
     MAX_SEQUENCES_CPU,
@@ -46,7 +45,7 @@ _MIN_LAYER_SHARE = 0.5
 _PER_GPU = 400 << 20  # what the driver's own context takes of each
 _EXTRA = 28 << 20  # llama.cpp's graphs, and what reads its results (tests/engine/test_memory.py)
 _PER_TOKEN = 300  # bytes of the vocabulary's texts in Python, for each
-_FASTER = 1.05  # times as fast, below which flash attention is not worth a word
+_FASTER = 1.05  # times as fast, below which flash attention is not worth a second context
 _TIGHT = 0.85  # of what is free on the GPUs
 _LOWERED = 0.75  # of a GPU's free memory, for the plan after one whose dry run failed
 
@@ -84,28 +83,31 @@ def plan(
     document = cells * shape.cell_size(options.kv_type)
     flash = options.flash_attention
     threads = options.threads or machine.cores
+    flash_reading = None if layers else False
     if flash is None and not layers and options.kv_type in ("f32", "f16", "bf16"):
-        # It sums values in 16 bits: of SmolLM2, results depend five times as much on what is
-        # computed together, of erank-tiny no more than without it. So it is told, not taken.
+        # What is decoded together it would sum in 16 bits; what is read at once, in 32.
         flash = False
-        found = attention(shape, machine, threads) if attention and not options.strict else None
-        if found is not None:
-            times = found.speedup(USUAL_DOCUMENT, usual_answer(shape))
-            if times > _FASTER:
-                reasons.append(
-                    f"with flash attention, attention would be {times:.2f} times as fast here, and "
-                    "less exact: -o flash_attention=true"
-                )
+        tried = attention and options.kv_type == "f16" and not options.strict
+        found = attention(shape, machine, threads) if attention and tried else None
+        flash_reading = found is not None and found.speedup > _FASTER
+        if found is not None and flash_reading:
+            reasons.append(
+                "prompts are read with flash attention, whose part takes "
+                f"{1 / found.speedup:.0%} of the time here"
+            )
     sequences = options.sequences or (MAX_SEQUENCES_GPU if layers else MAX_SEQUENCES_CPU)
     if options.strict:
         sequences = 1
     buffers = shape.buffer_size(sequences, cells, micro_batch, flash is not False)
+    reading = 0
+    if flash_reading:
+        reading = document + shape.buffer_size(1, cells, micro_batch, True)
 
     # What is left once the weights are there: keys and values lie where their layers are.
     gpus, gpu_free = _gpus(machine, options)
     shared = any(g.shared for g in gpus)
     # Weights mapped from the file count as free until they are read.
-    ram_free = machine.memory_free - shape.on_cpu(layers) - (0 if layers else buffers)
+    ram_free = machine.memory_free - shape.on_cpu(layers) - (0 if layers else buffers) - reading
     rooms = []
     if share:
         room = gpu_free - on_gpu - len(gpus) * (_PER_GPU + buffers)
@@ -120,7 +122,7 @@ def plan(
     if layers:
         gpu_memory = on_gpu + int(used * share) + len(gpus) * (_PER_GPU + buffers)
     memory = shape.on_cpu(layers) + int(used * (1 - share)) + (0 if layers else buffers)
-    memory += _EXTRA + _PER_TOKEN * shape.vocabulary
+    memory += reading + _EXTRA + _PER_TOKEN * shape.vocabulary
     total = memory + (gpu_memory if shared else 0)
     fits = total <= machine.memory_free and gpu_memory <= gpu_free
     reasons.append(
@@ -143,6 +145,7 @@ def plan(
         gpu_layers=layers,
         device=", ".join(g.name for g in gpus) if layers else "cpu",
         flash_attention=flash,
+        flash_reading=flash_reading,
         cache=cache,
         gpu_memory=gpu_memory,
         memory=memory,
