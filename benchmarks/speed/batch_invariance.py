@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,13 @@ from erank_lite.testing.guides import CountingGuide, counting_request
 
 _THINGS = ("river", "loaf", "game", "volcano", "violin", "tide", "beehive", "glacier")
 _VERBS = ("describes", "praises", "doubts", "explains")
-_TEXTS = [f"A note that {verb} a {thing}." for verb in _VERBS for thing in _THINGS]
+_NOTES = [f"A note that {verb} a {thing}." for verb in _VERBS for thing in _THINGS]
+_LENGTH = 16  # notes in a document: some 130 tokens
+
+
+def _texts() -> list[str]:
+    draw = random.Random(1)
+    return [" ".join(draw.sample(_NOTES, _LENGTH)) for _ in _NOTES]
 
 
 def generate(model: Path, tokens: int, **options: Any) -> list[CountingGuide]:
@@ -42,20 +49,20 @@ def generate(model: Path, tokens: int, **options: Any) -> list[CountingGuide]:
     with load(model, "llama.cpp", options) as engine:
         query = PromptBuilder(engine.tokenizer, engine.chat_template).query("What is it about?")
         requests = [
-            counting_request(i, query.document(text), tokens) for i, text in enumerate(_TEXTS)
+            counting_request(i, query.document(text), tokens) for i, text in enumerate(_texts())
         ]
         for completion in engine.run(requests):
             if completion.failure:
                 raise ModelError(f"a document failed: {completion.failure}")
             guides[completion.key] = completion.guide
-    return [guides[i] for i in range(len(_TEXTS))]
+    return [guides[i] for i in range(len(guides))]
 
 
 def measure_batch_invariance(
     model: str | Path,
     tokens: int = 64,
     sequences: int = 16,
-    flash_attention: bool = False,
+    flash_attention: bool | None = None,
     command: str = "erank_lite.benchmarks.speed.batch_invariance",
 ) -> Record:
     """Compare documents decoded together with the same ones decoded alone.
@@ -64,7 +71,8 @@ def measure_batch_invariance(
         model: its name, as `erank_lite.load.load` takes it.
         tokens: generated for each document.
         sequences: documents decoded together.
-        flash_attention: in both runs.
+        flash_attention: in both runs, or in neither; None means as the engine chooses, which reads
+            some prompts with it where documents are decoded together.
         command: what was typed, for the record.
 
     Returns:
@@ -75,7 +83,7 @@ def measure_batch_invariance(
         ModelError: the model cannot.
     """
     subject = find_subject(model)
-    options = {"flash_attention": True} if flash_attention else {}
+    options = {} if flash_attention is None else {"flash_attention": flash_attention}
     alone = generate(subject.path, tokens, strict=True, sequences=1, **options)
     together = generate(subject.path, tokens, sequences=sequences, **options)
     differences, parted = [], 0
@@ -108,7 +116,7 @@ def main() -> int:
     parser.add_argument("model")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--sequences", type=int, default=16)
-    parser.add_argument("--flash-attention", action="store_true")
+    parser.add_argument("--flash-attention", action=argparse.BooleanOptionalAction)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     try:

@@ -10,8 +10,8 @@ from erank_lite.benchmarks.speed.systems import FLASH, OURS, OURS_BF16, PUBLISHE
 
 _TIE = 1.03  # runs of one system differ by as much
 _WHY = {
-    SERVER: "it uses flash attention, which on a CPU sums values in 16 bits and is therefore off "
-    "here unless it is asked for",
+    SERVER: "it writes with flash attention too, which on a CPU sums values in 16 bits and is "
+    "therefore used only to read here unless it is asked for",
     PUBLISHED: "it computes the checkpoint in BF16 by torch's kernels, not the file by llama.cpp's",
 }
 _SCALE = (

@@ -156,7 +156,7 @@ class LlamaCppEngine(Engine):
         room = self._micro_batch - len(self._active)
         while room > 0:
             if self._reader is not None and self._reader.sequence is not None:
-                read, failed = self._read(self._reader, room, queue)
+                read, failed = self._read(self._reader, queue)
                 finished += failed
                 room = room - read if read else 0
             elif self._resume(queue) and self._has_place(queue):
@@ -323,7 +323,7 @@ class LlamaCppEngine(Engine):
             return self._restart([sequence], queue)
         return self._follow(sequence, step)
 
-    def _read(self, reader: Reader, room: int, queue: Queue) -> tuple[int, list[Completion[Guide]]]:
+    def _read(self, reader: Reader, queue: Queue) -> tuple[int, list[Completion[Guide]]]:
         """Read on in the reader's document, and give it a place once it is read.
 
         Returns:
@@ -333,7 +333,7 @@ class LlamaCppEngine(Engine):
         assert sequence is not None
         if sequence.pending > 1:
             past = sequence.past
-            code, count = reader.read(room)
+            code, count = reader.read()
             if code == _ABORTED:
                 return 0, []
             if code != 0:

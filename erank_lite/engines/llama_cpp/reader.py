@@ -72,14 +72,13 @@ class Reader:
             self._context.remove(0, common)
             sequence.past = common
 
-    def read(self, room: int) -> tuple[int, int]:
-        """Read on, about `room` tokens; return llama_decode's code, and how many were read."""
+    def read(self) -> tuple[int, int]:
+        """Read on for a step; return llama_decode's code, and how many tokens were read."""
         sequence = self.sequence
         assert sequence is not None and self._context is not None
         left = sequence.pending - 1
         # In equal parts, so that the last has as many rows as tiles want.
-        parts = -(-left // max(2 * _TILE, min(room, self._micro_batch)))
-        count = -(-left // parts)
+        count = -(-left // -(-left // self._micro_batch))
         start, end = sequence.past, sequence.past + count
         none = [0] * count
         code = self._context.decode(
