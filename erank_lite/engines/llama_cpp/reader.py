@@ -77,8 +77,9 @@ class Reader:
         sequence = self.sequence
         assert sequence is not None and self._context is not None
         left = sequence.pending - 1
-        # In equal parts, so that the last has as many rows as tiles want.
-        count = -(-left // -(-left // self._micro_batch))
+        count = min(left, self._micro_batch)
+        if 0 < left - count < _TILE:  # the rest would be too few for tiles
+            count = (left - _TILE) // _TILE * _TILE
         start, end = sequence.past, sequence.past + count
         none = [0] * count
         code = self._context.decode(
