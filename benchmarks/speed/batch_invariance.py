@@ -25,13 +25,13 @@ from erank_lite.testing.guides import CountingGuide, counting_request
 
 _THINGS = ("river", "loaf", "game", "volcano", "violin", "tide", "beehive", "glacier")
 _VERBS = ("describes", "praises", "doubts", "explains")
-_NOTES = [f"A note that {verb} a {thing}." for verb in _VERBS for thing in _THINGS]
+NOTES = [f"A note that {verb} a {thing}." for verb in _VERBS for thing in _THINGS]
 _LENGTH = 16  # notes in a document: some 130 tokens
 
 
 def _texts() -> list[str]:
     draw = random.Random(1)
-    return [" ".join(draw.sample(_NOTES, _LENGTH)) for _ in _NOTES]
+    return [" ".join(draw.sample(NOTES, _LENGTH)) for _ in NOTES]
 
 
 def generate(model: Path, tokens: int, **options: Any) -> list[CountingGuide]:

@@ -10,8 +10,8 @@ The time of a step is taken as a sum of four costs, each proportional to what ha
 The four rates are fitted to the steps that were measured (least squares, drawn a little to the
 rates assumed before, so that what a job does not show stays as it was). What is kept is the sums
 that this takes, by model and by all that changes its speed. Of a model that was not measured here,
-the rates of the nearest that was are taken, or those of a usual machine: its forecast is marked as
-assumed.
+the rates of the nearest that was are taken, the less the more it differs in size, or those of a
+usual machine: its forecast is marked as assumed.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _FADE = 0.5  # what was measured in earlier runs counts so much less with each r
 _LEAST, _SHORTEST = 20, 2.0  # steps, and seconds, below which nothing is kept
 _FIRST = 2  # steps that do not count: the weights come from the disk
 _FIELDS = {"size", "costs", "answers"}
+_NEAR = 4  # times as large or small, within which a model's rates are taken for another's
 
 # Of a usual machine: bytes and operations a second of one CPU core, and of a GPU.
 _AROUND = 40  # tokens of a prompt beside the document: before it, shared, and after it
@@ -240,14 +241,22 @@ def find_pace(shape: ModelShape, plan: Plan) -> Pace:
     if same:
         known = {int(limit): lengths for limit, lengths in same[-1]["answers"].items()}
         return Pace(tuple(same[-1]["costs"]), shape, AnswerLengths(known), assumed=False)
+    rates = _CORE if plan.device in ("cpu", None) else _GPU
+    cores = (plan.threads or 1) if rates is _CORE else 1
+    costs = [1 / (rate * cores) for rate in rates]
     place = ("cpu", "engine", "device", "threads", "gpu_layers")
     alike = [e for e in entries if all(e["key"].get(name) == key[name] for name in place)]
     if alike:
-        nearest = min(alike, key=lambda e: abs(math.log(e["size"] / max(1, shape.size))))
-        return Pace(tuple(nearest["costs"]), shape)
-    rates = _CORE if plan.device in ("cpu", None) else _GPU
-    cores = (plan.threads or 1) if rates is _CORE else 1
-    return Pace(tuple(1 / (rate * cores) for rate in rates), shape)  # type: ignore[arg-type]
+        nearest = min(alike, key=lambda e: _times(e["size"], shape.size))
+        # A model of quite another size says little: small ones reach less of what a machine can do.
+        trust = min(1.0, _NEAR / _times(nearest["size"], shape.size))
+        costs = [a ** (1 - trust) * b**trust for a, b in zip(costs, nearest["costs"], strict=True)]
+    return Pace(tuple(costs), shape)  # type: ignore[arg-type]
+
+
+def _times(a: int, b: int) -> float:
+    """Return how many times as large the larger is."""
+    return max(a, b, 1) / max(1, min(a, b))
 
 
 def foretell(
@@ -295,6 +304,7 @@ def _key(shape: ModelShape, plan: Plan) -> dict[str, Any]:
         "threads": plan.threads,
         "gpu_layers": plan.gpu_layers,
         "flash_attention": plan.flash_attention,
+        "flash_reading": plan.flash_reading,
     } | _sizes(shape)
 
 

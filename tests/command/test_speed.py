@@ -27,6 +27,7 @@ from erank_lite.benchmarks.speed import (
 from erank_lite.benchmarks.speed import batched_bench as bench
 from erank_lite.benchmarks.speed.alone import run_alone
 from erank_lite.benchmarks.speed.batch_invariance import measure_batch_invariance
+from erank_lite.benchmarks.speed.forecasts import Job, measure_forecasts
 from erank_lite.benchmarks.speed.memory import peak_memory
 from erank_lite.benchmarks.speed.peaks import bandwidth, matmul
 from erank_lite.benchmarks.speed.random_model import write_random
@@ -394,3 +395,16 @@ def test_llama_server_writes_as_many(tiny_gguf: Path) -> None:
     )
     assert [way["name"] for way in found["ways"]] == ["erank-lite", "llama-server"]
     assert not found["skipped"]
+
+
+@pytest.mark.parametrize("text", ["", "8", "8x", "x8", "0x8", "8x8:", "8x8:a b"])
+def test_jobs_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is no job"):
+        Job.parse(text)
+
+
+def test_forecasts_stand_beside_what_jobs_took() -> None:
+    jobs = [Job.parse("2x20:none"), Job.parse("3x30:none")]
+    found = measure_forecasts("erank-tiny", jobs)
+    assert [row["documents"] for row in found["jobs"]] == [2, 3]
+    assert all(row["forecast"] > 0 and row["took"] > 0 for row in found["jobs"])

@@ -110,3 +110,13 @@ def test_where_nothing_can_be_kept_nothing_fails(monkeypatch: pytest.MonkeyPatch
     run(meter, 40, 250, 200)
     meter.keep()
     assert find_pace(SHAPE, PLAN).assumed
+
+
+def test_a_model_of_quite_another_size_says_little() -> None:
+    usual = foretell(SHAPE, PLAN).seconds
+    tiny = replace(SHAPE, layer_weights=SHAPE.layer_weights // 100, size=SHAPE.size // 100)
+    meter = Meter(tiny, PLAN)
+    run(meter, 40, 250, 200)  # which takes as long as the large one would have
+    meter.keep()
+    assert foretell(tiny, PLAN).seconds > 10 * usual / 100
+    assert foretell(SHAPE, PLAN).seconds < 2 * usual

@@ -30,8 +30,7 @@ def run(trial: Trial) -> Measurement:
         extra: dict[str, Any] = {"on_cpu": not engine.plan.gpu_layers}
         if decoding:
             extra["outside_decode"] = 1 - sum(decoding) / seconds
-        flash = ", flash attention" if options.get("flash_attention") else ""
-        what = f"{engine.description}{flash}, {trial.workload.concurrent} documents together"
+        what = f"{engine.description}, {trial.workload.concurrent} documents together"
     return Measurement(what, marks[0], marks[-1], tokens, peak_memory(), extra)
 
 

@@ -110,8 +110,10 @@ class LlamaCppEngine(Engine):
         on = "the CPU"
         if plan.gpu_layers:
             on = f"{plan.device} ({plan.gpu_layers} of {shape.layers + 1} layers)"
-        flash = ", flash attention" * bool(plan.flash_attention)
-        self.description = f"llama.cpp on {on}{flash}"
+        flash = ", flash attention" * bool(plan.flash_attention or plan.flash_reading)
+        flash += " for prompts" * bool(plan.flash_reading)
+        types = f", keys and values in {self._kv_type}" * (self._kv_type != "f16")
+        self.description = f"llama.cpp on {on}{flash}{types}"
         self._cell_bytes = shape.cell_size(self._kv_type)
         self._context: Context | None = None
         self._active: dict[int, Sequence] = {}
