@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from erank_lite.benchmarks.record import RECORDS, Variant
-from erank_lite.benchmarks.report.records import KINDS, Record
+from erank_lite.benchmarks.report.records import KINDS, WITHOUT_SECTION, Record
 from erank_lite.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def read_records(sources: Iterable[str | Path]) -> list[Record]:
                 found[path.resolve()] = from_dict(data, str(path))
     if not found:
         where = ", ".join(f"`{source}`" for source in given) or "no file"
-        counted = f" ({passed_over} files there have no kind)" * bool(passed_over)
+        counted = f" ({passed_over} files there are none)" * bool(passed_over)
         raise InputError(
             f"there is no record in {where}{counted}",
             "give JSON files that the benchmarks wrote, or a folder of them",
@@ -58,7 +58,7 @@ def read_records(sources: Iterable[str | Path]) -> list[Record]:
 
 
 def _read_folder(folder: Path) -> tuple[dict[Path, Any], int]:
-    """Return what the folder's own files with a `kind` hold, and how many have none."""
+    """Return what the folder's own records hold that a report shows, and how many others it has."""
     found: dict[Path, Any] = {}
     passed_over = 0
     for path in sorted(file for file in folder.glob("*.json") if file.is_file()):
@@ -67,7 +67,7 @@ def _read_folder(folder: Path) -> tuple[dict[Path, Any], int]:
         except InputError as error:
             log.warning("%s: passed over", error)
             data = None
-        if isinstance(data, dict) and "kind" in data:
+        if isinstance(data, dict) and "kind" in data and data["kind"] not in WITHOUT_SECTION:
             found[path] = data
         else:
             passed_over += 1

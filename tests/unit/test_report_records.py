@@ -11,7 +11,7 @@ from support.records import fidelity, fidelity_run, growth, quality, records, sp
 
 from erank_lite.benchmarks.record import Variant
 from erank_lite.benchmarks.report import read_records
-from erank_lite.benchmarks.report.records import Quality
+from erank_lite.benchmarks.report.records import WITHOUT_SECTION, Quality
 from erank_lite.errors import InputError
 
 
@@ -23,6 +23,13 @@ def test_records_are_read_from_files_and_folders(tmp_path: Path) -> None:
     written(tmp_path, "notes.txt", "is not JSON")
     found = read_records([tmp_path, file])
     assert [(one.file, one.kind) for one in found] == [("a.json", "growth")]
+
+
+def test_a_folder_may_hold_records_that_no_report_shows(tmp_path: Path) -> None:
+    written(tmp_path, "speed.json", speed())
+    for kind in WITHOUT_SECTION:
+        written(tmp_path, f"{kind}.json", {"kind": kind})
+    assert [found.kind for found in read_records([tmp_path])] == ["speed"]
 
 
 def test_the_records_in_a_benchmarks_folder_are_found(tmp_path: Path) -> None:
