@@ -22,8 +22,6 @@ from erank_lite import ErankLiteError, InputError, ModelError, Reranker
 from erank_lite.convert.gguf.convert import convert_gguf
 from erank_lite.engines.base import Engine
 from erank_lite.engines.fake import FakeEngine
-from erank_lite.engines.llama_cpp import plan as llama_cpp_plan
-from erank_lite.engines.llama_cpp.attention import Attention
 from erank_lite.load import load
 from erank_lite.models.checkpoint import Checkpoint
 from erank_lite.testing.guides import CountingGuide
@@ -34,9 +32,7 @@ Make = Callable[..., Engine]
 
 # Largest difference of a log-probability between a document alone and among others: sums are taken
 # in another order, in GPTQ's kernels on numbers of 8 bits.
-TILES = "llama.cpp, reading in tiles"
 NOISE = {"fake": 0.0, "remote": 1e-9, "llama.cpp": 1e-3, "transformers": 1e-3, "gptq": 0.3}
-NOISE[TILES] = 5e-3  # keys and values are rounded to 16 bits
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +64,6 @@ def gptq_folder(checkpoint: Path) -> Path:
     params=[
         "fake",
         "llama.cpp",
-        TILES,
         # As vLLM: llama-server gives no probabilities within a character, and these are random.
         "remote",
         pytest.param("transformers", marks=pytest.mark.reference),
@@ -89,18 +84,15 @@ def make(name: str, checkpoint: Path, request: pytest.FixtureRequest) -> Iterato
         if name == "remote":
             return load(served.url, "remote", {"tokenizer": checkpoint} | options)
         common: dict[str, object] = {"threads": 1, "context_length": CONTEXT} | options
-        if name in ("llama.cpp", TILES):
-            common |= {"kv_type": "f32" if name == "llama.cpp" else "f16"}
+        if name == "llama.cpp":
+            common |= {"kv_type": "f32"}
             path = request.getfixturevalue("gguf_file")
         elif name == "transformers":
             common |= {"dtype": "float32"}
             path = checkpoint
         else:
             path = request.getfixturevalue("gptq_folder")
-        with pytest.MonkeyPatch.context() as patch:
-            times = Attention(scores=2.0, tiles=1.0) if name == TILES else None
-            patch.setattr(llama_cpp_plan, "measured", lambda *_: times)
-            return load(path, name.partition(",")[0], common)
+        return load(path, name, common)
 
     with serving(ServerOfAnyPrompt(fake(checkpoint), VLLM)) as served:
         yield build
@@ -457,7 +449,7 @@ def test_closing_a_run_leaves_its_source_to_its_owner(make: Make) -> None:
 
 def test_the_plan_given_is_the_plan_run(name: str, make: Make) -> None:
     with make(sequences=3) as engine:
-        assert engine.plan.engine == name.partition(",")[0]
+        assert engine.plan.engine == name
         if name != "fake":
             assert engine.plan.sequences == 3 and engine.plan.context_length == CONTEXT
             assert engine.context_length == CONTEXT
