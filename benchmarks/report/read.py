@@ -49,7 +49,7 @@ def read_records(sources: Iterable[str | Path]) -> list[Record]:
                 found[path.resolve()] = from_dict(data, str(path))
     if not found:
         where = ", ".join(f"`{source}`" for source in given) or "no file"
-        counted = f" ({passed_over} files there are none)" * bool(passed_over)
+        counted = f" ({passed_over} other files there)" * bool(passed_over)
         raise InputError(
             f"there is no record in {where}{counted}",
             "give JSON files that the benchmarks wrote, or a folder of them",

@@ -16,7 +16,7 @@ from erank_lite import InputError, ModelError, Reranker
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.engines.base import Engine
 from erank_lite.engines.llama_cpp import engine as llama_cpp_engine
-from erank_lite.engines.llama_cpp.bindings import Context
+from erank_lite.engines.llama_cpp.bindings import Batch, Context
 from erank_lite.engines.llama_cpp.engine import LlamaCppEngine
 from erank_lite.families.erank.score import ScoreGuides
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
@@ -126,6 +126,22 @@ def test_little_memory_means_few_sequences(tiny_gguf: Path) -> None:
             assert len(run(engine, prompts, [4] * 12)) == 12
             context = engine._context  # type: ignore[attr-defined]
             assert (context.sequences, context.cells) == (1, 256)
+
+
+def test_small_steps_of_reading_leave_as_many_documents_together(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = []
+    decode = Context.decode
+
+    def seen(self: Context, rows: Batch) -> int:
+        together.append(len(set(rows.sequences)))
+        return decode(self, rows)
+
+    monkeypatch.setattr(Context, "decode", seen)
+    with load_llama(tiny_gguf, threads=1, micro_batch=2, sequences=6) as engine:
+        run(engine, random_prompts(12, seed=6), [8] * 12)
+    assert max(together) == 6
 
 
 @pytest.mark.parametrize("kept", [2, 10**9])

@@ -112,6 +112,25 @@ def test_prompts_of_every_length_are_the_same(
     assert all(same(plain[i], tiles[i], 0.02) for i in plain)
 
 
+def test_a_document_too_long_for_its_share_is_read_beside_the_others(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [Prompt(tuple((i * 7 + n) % 200 for i in range(1900)), 0) for n in range(2)]
+    cells: list[int] = []
+    decode = Context.decode
+
+    def seen(self: Context, rows: Batch) -> int:
+        cells.append(self.cells if self._by_dimensions is False else 0)
+        return decode(self, rows)
+
+    monkeypatch.setattr(Context, "decode", seen)
+    for memory, longest in ((1 << 30, 2048), (1, 0)):
+        cells.clear()
+        with load_reading(tiny_gguf, monkeypatch, True, memory=memory) as engine:
+            run(engine, prompts, [2] * 2)
+        assert max(cells) == longest
+
+
 def test_strict_reads_in_one_way(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = random_prompts(6, seed=3)
     with load_reading(tiny_gguf, monkeypatch, False, strict=True) as engine:

@@ -44,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 _PREFIXES = 8  # the share of the cache's memory that saved beginnings may take
 _ATTEMPTS = 3
+_READING = 8  # the share that a prompt may take which is read in a context of its own
 _PARKED = 8  # the share of the cache's memory that what is parked may take
 _PATIENCE = 2000  # steps that a parked document lets others go first
 _ABORTED = 2  # llama_decode's code
@@ -120,7 +121,13 @@ class LlamaCppEngine(Engine):
         self._prefixes = Prefixes(self._cache // _PREFIXES, exact=self._strict)
         self._reader: Reader | None = None
         if plan.flash_reading:
-            self._reader = Reader(self._model, self._micro_batch, self._threads, self._prefixes)
+            self._reader = Reader(
+                self._model,
+                self._micro_batch,
+                self._threads,
+                self._prefixes,
+                max_cells=max(shape.document_cells, self._cache // _READING // self._cell_bytes),
+            )
         self._parked: list[_Parked] = []
         self._meter = Meter(shape, self.plan)
         self._answers = self._meter.answers
@@ -155,9 +162,11 @@ class LlamaCppEngine(Engine):
         """Start documents while there are places for them, those that were parked first."""
         finished: list[Completion[Guide]] = []
         self._grow()
-        room = self._micro_batch - len(self._active)
-        while room > 0:
+        room = self._micro_batch  # for what is read in a context of its own
+        while True:
             if self._reader is not None and self._reader.sequence is not None:
+                if room <= 0:
+                    break
                 read, failed = self._read(self._reader, queue)
                 finished += failed
                 room = room - read if read else 0

@@ -29,5 +29,5 @@ class LlamaCppOptions(LocalOptions):
     kv_type: str = option("f16", "type of keys and values", choices=KV_BYTES)
     flash_attention: bool | None = option(
         None,
-        "by default only to read on a CPU, where it is less exact, and llama.cpp's choice on a GPU",
+        "by default only to read prompts on a CPU, and llama.cpp's own choice on a GPU",
     )

@@ -87,8 +87,8 @@ def plan(
     if flash is None and not layers and options.kv_type in ("f32", "f16", "bf16"):
         # What is decoded together it would sum in 16 bits; what is read at once, in 32.
         flash = False
-        tried = attention and options.kv_type == "f16" and not options.strict
-        found = attention(shape, machine, threads) if attention and tried else None
+        exact = options.kv_type == "f16" and not options.strict
+        found = attention(shape, machine, threads) if attention and exact else None
         flash_reading = found is not None and found.speedup > _FASTER
         if found is not None and flash_reading:
             reasons.append(

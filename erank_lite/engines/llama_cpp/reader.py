@@ -24,7 +24,9 @@ class Reader:
         sequence: the document that is being read; its `past` tells how far.
     """
 
-    def __init__(self, model: Model, micro_batch: int, threads: int, prefixes: Prefixes) -> None:
+    def __init__(
+        self, model: Model, micro_batch: int, threads: int, prefixes: Prefixes, max_cells: int
+    ) -> None:
         """Begin without a context: it is made for the first document.
 
         Args:
@@ -32,9 +34,11 @@ class Reader:
             micro_batch: the most tokens of one step.
             threads: that compute.
             prefixes: where the beginnings are kept that documents share.
+            max_cells: tokens of the longest document that it takes.
         """
         self._model, self._threads, self._prefixes = model, threads, prefixes
         self._micro_batch = max(micro_batch, 2 * _TILE)
+        self._max_cells = max_cells
         self._context: Context | None = None
         self.sequence: Sequence | None = None
 
@@ -44,9 +48,9 @@ class Reader:
         return self._context.cells if self._context else 0
 
     def takes(self, sequence: Sequence) -> bool:
-        """Return whether a document has enough to be read for tiles, its last token left out."""
-        own = len(sequence.ids) - sequence.request.prompt.shared
-        return sequence.past == 0 and own > _TILE
+        """Return whether a document has enough to be read for tiles, and not too much."""
+        own = len(sequence.ids) - sequence.request.prompt.shared - 1  # the last token is left out
+        return own >= _TILE and len(sequence.ids) <= self._max_cells
 
     def begin(self, sequence: Sequence) -> None:
         """Take a document, and what is known of its beginning."""
