@@ -4,8 +4,8 @@
     python docs/make_benchmarks.py --check    # fail if it is not what the records give
 
 Between `<!-- begin: TITLE | TITLE -->` and `<!-- end -->` go the tables that `erank-lite report`
-writes under captions that begin with one of these titles, and three tables of records that the
-report does not show. Other text on the page is written by hand. The report needs the eval extra,
+writes under captions that begin with one of these titles, and tables of records that the report does not
+show, or not side by side. Other text on the page is written by hand. The report needs the eval extra,
 which draws its plots.
 """
 
@@ -109,6 +109,55 @@ def noise_table() -> str:
     return "\n".join(lines)
 
 
+def servers_table() -> str:
+    """Return the table of erank-lite beside llama-server, of all models and shapes."""
+    rows = []
+    for path in sorted(RESULTS.glob("speed-*.json")):
+        record = _record(path.name)
+        rates = {way["name"]: way["documents_per_second"] for way in record["ways"]}
+        if {"erank-lite", "llama-server"} <= rates.keys():
+            work, ours, other = record["work"], rates["erank-lite"], rates["llama-server"]
+            reached = record["practical_ceiling"]["reached"]
+            rows.append(
+                (work["own"], work["tokens"], record["model"].removesuffix(".gguf"),
+                 f"{work['own']:,} + {work['tokens']}", f"{ours:.3g}", f"{other:.3g}",
+                 f"{ours / other:.2f}", f"{reached:.0%}")
+            )  # fmt: skip
+    lines = [
+        "**erank-lite and llama-server**",
+        "",
+        "| model | tokens read + written | erank-lite, documents/s | llama-server | ratio "
+        "| of llama-batched-bench |",
+        "| --- | --: | --: | --: | --: | --: |",
+    ]
+    lines += [f"| {' | '.join(cells)} |" for _, _, *cells in sorted(rows)]
+    return "\n".join(lines)
+
+
+def forecasts_table() -> str:
+    """Return the table of how long jobs were foretold to take, and took."""
+    lines = [
+        "**Forecasts**",
+        "",
+        "| model | documents | words of each | thinking | forecast, s | took, s | time left, off by |",
+        "| --- | --: | --: | --- | --: | --: | --: |",
+    ]
+    for path in sorted(RESULTS.glob("forecasts-*.json")):
+        record = _record(path.name)
+        for job in record["jobs"]:
+            cells = (
+                record["model"].removesuffix(".gguf"),
+                str(job["documents"]),
+                str(job["words"]),
+                str(job["thinking"]),
+                f"{job['forecast']:.0f}" + " (assumed)" * job["assumed"],
+                f"{job['took']:.0f}",
+                "" if job["left"] is None else f"{job['left']:.0%}",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _record(name: str) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((RESULTS / name).read_text())
     return record
@@ -153,7 +202,9 @@ def _once(tables: list[str]) -> list[str]:
 def main() -> None:
     """Rewrite the page, or compare it with what the records give."""
     page = PAGE.read_text()
-    own = [noise_table(), matrix_table(), conversion_table()]
+    own = [
+        noise_table(), matrix_table(), conversion_table(), servers_table(), forecasts_table(),
+    ]  # fmt: skip
     made = filled(page, report_tables() + own)
     if "--check" not in sys.argv:
         PAGE.write_text(made)

@@ -66,7 +66,7 @@ class Options:
         """Check and convert values; numbers, booleans and lists may be given as text.
 
         Args:
-            values: option name → value.
+            values: option name → value; None is as if it were not given.
             owner: whose options they are, for messages.
 
         Raises:
@@ -82,6 +82,8 @@ class Options:
                 raise InputError(
                     f"{owner} has no option {name}{meant}", f"its options are {', '.join(fields)}"
                 )
+            if value is None:
+                continue  # as if it were not given: callers pass on what they were not told
             limits = fields[name].metadata
             given[name] = _converted(name, value, types[name])
             if isinstance(given[name], str):  # a word may be written in capitals

@@ -30,6 +30,7 @@ class Some(Options):
         ({"at_most": 1}, Some(at_most=1.0)),
         ({"at_least": np.int64(7), "at_most": np.float32(0.5)}, Some(at_least=7, at_most=0.5)),
         ({"on": "True", "word": "B"}, Some(on=True, word="b")),
+        ({"at_least": None, "word": None, "on": None}, Some()),
     ],
 )
 def test_values_are_converted(values: dict[str, object], expected: Some) -> None:
