@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import erank_lite
 from erank_lite.benchmarks.journal import Fields, Journal, Row, of, opened, row_key, settings_hash
 from erank_lite.benchmarks.quality.collection import Collection
 from erank_lite.benchmarks.quality.first_stage import Candidates
@@ -19,13 +18,10 @@ from erank_lite.errors import InputError, ModelError
 from erank_lite.families.erank.prompt import instruction_text
 from erank_lite.forecast import announce
 from erank_lite.reranker import Reranker, sort_results
+from erank_lite.results.facts import code_digest
 from erank_lite.util.reporter import SILENT, Reporter
 
-# What decides a result beside the model: these of the package's own files, and of its libraries.
-_CODE = (
-    "families/erank/prompt.py", "families/erank/score.py", "families/erank/vocabulary.py",
-    "reranker.py", "text/tokenizer.py",
-)  # fmt: skip
+# What decides a result beside the model and the package's own files.
 _LIBRARIES = ("llama-cpp-python", "torch", "transformers", "gptqmodel", "tokenizers")
 _OPTIONAL = of(int, float, None)
 # What is kept of a result.
@@ -206,7 +202,7 @@ def facts(spec: ModelSpec, model: ResolvedModel, job: Job) -> dict[str, Any]:
         "weights": model.digest,
         "engine": model.engine,
         "options": {name: str(value) for name, value in sorted(spec.options.items())},
-        "code": _code(),
+        "code": code_digest(),
         "libraries": versions(_LIBRARIES),
         "machine": machine(),
     }
@@ -228,7 +224,7 @@ def _resume(spec: ModelSpec, job: Job, journal: Journal, reporter: Reporter) -> 
         reporter.watch(engine)
         pairs = [(job.collection.queries[query], missing[query]) for query in queries]
         settings = (job.instruction, job.settings.truncate_length)
-        announce(reranker, pairs, reporter, *settings, fewer="a smaller --depth")
+        announce(reranker, pairs, reporter, *settings)
         done = job.kept(journal)
         reporter.progress(stage, done, job.size, "documents")
         journal.begin()
@@ -243,12 +239,3 @@ def _resume(spec: ModelSpec, job: Job, journal: Journal, reporter: Reporter) -> 
             raise ModelError(
                 f"{error.message}; what is finished is kept", error.hint or "run the command again"
             ) from None
-
-
-def _code() -> str:
-    """Return a hash of the files of this package that decide a result."""
-    package = Path(erank_lite.__file__).parent
-    state = hashlib.blake2b(digest_size=8)
-    for file in (*(package / name for name in _CODE), *sorted(package.glob("engines/**/*.py"))):
-        state.update(file.read_bytes())
-    return state.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,12 +11,11 @@ from typing import Any
 from erank_lite.engines.base import Engine
 from erank_lite.errors import ErankLiteError, InputError
 from erank_lite.load import load, resolve
-from erank_lite.models.gguf import GGUFFile
 from erank_lite.models.ref import ModelRef
+from erank_lite.models.weights import weight_files, weights_digest
 from erank_lite.util.reporter import SILENT, Reporter
 
 _OPTION = re.compile(r",\s*([a-z_]+)=([^,]*)\Z")
-_CHUNK, _CHUNKS = 1 << 20, 256
 
 
 @dataclass(frozen=True)
@@ -108,40 +106,13 @@ class ResolvedModel:
     @property
     def size(self) -> int | None:
         """Bytes of the weights, or None for a server's."""
-        files = self._weights
+        files = weight_files(self.path)
         return sum(file.stat().st_size for file in files) if files else None
 
     @cached_property
     def digest(self) -> str:
-        """A hash of the weights and of the JSON files beside them; of a server, of its address.
-
-        Of a large file 256 stretches of 1 MiB are read: another quantization, or another training,
-        differs in each.
-        """
-        state = hashlib.blake2b(digest_size=12)
-        if isinstance(self.path, str):
-            state.update(self.path.encode())
-            return state.hexdigest()
-        extra = () if self.path.is_file() else sorted(self.path.glob("*.json*"))
-        for file in (*extra, *self._weights):
-            size = file.stat().st_size
-            state.update(f"{file.name if extra else ''} {size}\n".encode())
-            with file.open("rb") as data:
-                for chunk in range(_CHUNKS) if size > _CHUNKS * _CHUNK else (None,):
-                    if chunk is None:
-                        state.update(data.read())
-                    else:
-                        data.seek(chunk * (size - _CHUNK) // (_CHUNKS - 1))
-                        state.update(data.read(_CHUNK))
-        return state.hexdigest()
-
-    @property
-    def _weights(self) -> list[Path]:
-        if isinstance(self.path, str):
-            return []
-        if self.path.is_file():
-            return list(GGUFFile.read(self.path).parts)
-        return sorted(self.path.glob("*.safetensors"))
+        """See `erank_lite.models.weights.weights_digest`."""
+        return weights_digest(self.path)
 
 
 def model_label(model: str) -> str:

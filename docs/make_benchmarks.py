@@ -4,9 +4,9 @@
     python docs/make_benchmarks.py --check    # fail if it is not what the records give
 
 Between `<!-- begin: TITLE | TITLE -->` and `<!-- end -->` go the tables that `erank-lite report`
-writes under captions that begin with one of these titles, and tables of records that the report does not
-show, or not side by side. Other text on the page is written by hand. The report needs the eval extra,
-which draws its plots.
+writes under captions that begin with one of these titles, and tables of records that the report
+does not show, or not side by side. Other text on the page is written by hand. The report needs the
+eval extra, which draws its plots.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ def forecasts_table() -> str:
     lines = [
         "**Forecasts**",
         "",
-        "| model | documents | words of each | thinking | forecast, s | took, s | time left, off by |",
+        "| model | documents | words of each | thinking | forecast, s | took, s "
+        "| time left, off by |",
         "| --- | --: | --: | --- | --: | --: | --: |",
     ]
     for path in sorted(RESULTS.glob("forecasts-*.json")):

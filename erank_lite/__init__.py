@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from erank_lite.version import __version__
 
 if TYPE_CHECKING:
+    from erank_lite.effort import Effort
     from erank_lite.errors import ErankLiteError, InputError, ModelError
     from erank_lite.hybrid import hybrid_scores
     from erank_lite.reranker import Reranker, sort_results
@@ -20,6 +21,7 @@ if (_clone / "convert" / "__init__.py").is_file():
     __path__.append(str(_clone))
 
 __all__ = [
+    "Effort",
     "ErankLiteError",
     "InputError",
     "ModelError",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Effort": "effort",
     "ErankLiteError": "errors",
     "InputError": "errors",
     "ModelError": "errors",

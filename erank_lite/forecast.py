@@ -21,7 +21,7 @@ def announce(
     reporter: Reporter,
     instruction: str | None = None,
     truncate_length: int | None = None,
-    fewer: str = "fewer documents",
+    depth: int | None = None,
 ) -> None:
     """Tell how long a job is expected to take, unless that is short.
 
@@ -31,20 +31,21 @@ def announce(
         reporter: gets a line; for a job of more than a minute, a second one.
         instruction: as for `Reranker.rerank`.
         truncate_length: as for `Reranker.rerank`.
-        fewer: how fewer documents are asked for.
+        depth: how many documents of each query are read; all by default.
     """
-    found = reranker.forecast(queries, instruction, truncate_length)
+    found = reranker.forecast(queries, instruction, truncate_length, depth=depth)
     if found is None or found.seconds < _SHORT:
         return
-    count = sum(len(docs) for _, docs in queries)
+    count = sum(len(docs[:depth]) for _, docs in queries)
     reporter.message(f"{counted(count, 'document')}: {found}")
     if found.seconds < _LONG:
         return
     ways = []
     for mode in _MODES:
-        other = reranker.forecast(queries, instruction, truncate_length, mode)
+        other = reranker.forecast(queries, instruction, truncate_length, mode, depth)
         if other is not None and other.seconds < 0.8 * found.seconds:
             ways.append(f"--thinking {mode} (about {duration(other.seconds)})")
     if reranker.engine.plan.type in _LARGE:
         ways.append(f"a smaller type, such as :{_SMALL}")
-    reporter.message(f"to take less time: {', '.join([*ways, fewer])}")
+    ways.append("a smaller --depth")
+    reporter.message(f"to take less time: {', '.join(ways)}")

@@ -15,8 +15,8 @@ def hybrid_scores(results: Sequence[Mapping[str, Any]], alpha: float) -> list[di
     """Add `hybrid_score` = alpha·z(first_stage_score) + (1 − alpha)·z(rank_score) and sort by it.
 
     z uses the population standard deviation over the list; where all values are equal, z is 0.
-    A document without a `rank_score` (a failure) stays outside the means, gets
-    `hybrid_score=None` and sorts last.
+    Of a document that was not read to the end, its `estimate` stands for the rank score. One with
+    neither (a failure, or unread) stays outside the means, gets `hybrid_score=None` and sorts last.
 
     Args:
         results: what `Reranker.rerank` returned; not changed.
@@ -48,14 +48,21 @@ def hybrid_scores(results: Sequence[Mapping[str, Any]], alpha: float) -> list[di
                 "give what Reranker.rerank returned",
             )
     alpha = float(alpha)  # of numpy too: what is made of it must be plain numbers
-    ranked = [dict(r) for r in results if r.get("rank_score") is not None]
-    failed = [dict(r) | {"hybrid_score": None} for r in results if r.get("rank_score") is None]
+    ranked = [dict(r) for r in results if _value(r) is not None]
+    failed = [dict(r) | {"hybrid_score": None} for r in results if _value(r) is None]
     first = _z([_first_stage(r, place) for place, r in enumerate(ranked, 1)])
-    second = _z([float(r["rank_score"]) for r in ranked])
+    second = _z([_value(r) or 0.0 for r in ranked])
     for result, a, b in zip(ranked, first, second, strict=True):
         result["hybrid_score"] = alpha * a + (1 - alpha) * b
     order = sorted(ranked, key=lambda r: -r["hybrid_score"]) + failed
     return [r | {"rank": rank} if "rank" in r else r for rank, r in enumerate(order, 1)]
+
+
+def _value(result: Mapping[str, Any]) -> float | None:
+    value = result.get("rank_score")
+    if value is None:
+        value = result.get("estimate")
+    return None if value is None else float(value)
 
 
 def _first_stage(result: Mapping[str, Any], place: int) -> float:

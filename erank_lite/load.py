@@ -49,7 +49,9 @@ def load(
         llama.cpp Q8_0 4
     """
     decided, path = resolve(model, engine, options, reporter)
-    return engine_class(decided.engine)(path, decided)  # type: ignore[call-arg, arg-type]
+    loaded = engine_class(decided.engine)(path, decided)  # type: ignore[call-arg, arg-type]
+    loaded.path = path
+    return loaded
 
 
 def resolve(

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 import numbers
 from array import array
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, TypedDict
 
 from erank_lite.documents import Doc, as_documents
+from erank_lite.effort import FULL, Effort
+from erank_lite.effort.budget import Budget, BudgetSource, OutOfTimeError
+from erank_lite.effort.order import estimate, reading_order
 from erank_lite.engines.base import Engine
-from erank_lite.errors import InputError
+from erank_lite.errors import InputError, ModelError
 from erank_lite.families.erank.prompt import PromptBuilder, QueryPromptBuilder
 from erank_lite.families.erank.score import ScoreGuide, ScoreGuides, parse_thinking
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
 from erank_lite.load import load
 from erank_lite.machine.pace import Forecast, Work
-from erank_lite.types import Completion, Request, Score
+from erank_lite.results.facts import engine_facts
+from erank_lite.results.store import KeptScore, ResultStore
+from erank_lite.types import Completion, Prompt, Request, Score
 from erank_lite.util.reporter import SILENT, Reporter
 
 
@@ -41,10 +49,13 @@ class Result(TypedDict, total=False):
         truncated: the document was cut.
         failure: None, or why there is no rank score.
         completion: all that the model wrote.
-        level: how far the document was read: "full". Reserved for documents that are not read to
-            the end.
-        estimate: the rank score that is expected of a document not read to the end, else None.
+        level: how far the document was read: "full", the tokens of reasoning after which a budget
+            ended it, or None where it was not read.
+        estimate: of a document not read to the end, the rank score that it is placed by: that of
+            the answer that it was asked for, or what is expected of one that was not read (None
+            where these simply follow the others); else None.
         tokens: how many the model wrote.
+        prompt_tokens: how many it read.
         engine: what computed it.
     """
 
@@ -63,9 +74,15 @@ class Result(TypedDict, total=False):
     level: str | int | None
     estimate: float | None
     tokens: int
+    prompt_tokens: int
     engine: str
 
 
+_log = logging.getLogger(__name__)
+_REMOTE_RESERVE = 0.1  # of the time, where a server computes
+_ANSWER = 4  # tokens that are written when an answer is asked for
+_LONGEST_STEP = 512  # tokens that are read while nothing can be told to stop
+_FIRST_PASS = 0.3  # of the time, for the first pass
 _LOOKED_AT = 32  # documents of a job that a forecast reads
 
 
@@ -94,6 +111,8 @@ class Reranker:
         *,
         engine: str = "auto",
         thinking: str | int = "full",
+        first_pass: str | Path | Engine | Reranker | None = None,
+        results: ResultStore | None = None,
         reporter: Reporter = SILENT,
         **options: Any,
     ) -> None:
@@ -108,6 +127,10 @@ class Reranker:
                 the model and this machine (`erank_lite.engines.choose`).
             thinking: "full" (reasoning as long as the model likes, up to the published limit), a
                 budget in tokens, after which the answer is asked for, or "none".
+            first_pass: another model, as `model`, that orders the documents before this one reads
+                them, without reasoning; or a reranker, which is then the caller's to close. It
+                takes the place of the first stage's scores, see `erank_lite.effort.Effort`.
+            results: where results are kept, and found again; it is the caller's to close.
             reporter: told the bytes that are downloaded and converted.
             options: the engine's own, such as `strict`, `sequences`, `gpu_layers`, `threads`; see
                 `erank_lite.engines.llama_cpp.options` and its siblings.
@@ -120,6 +143,9 @@ class Reranker:
         if not isinstance(model, Engine | str | Path):
             raise InputError(f"model must be a path or an engine, not {type(model).__name__}")
         self._owned = not isinstance(model, Engine)
+        self._first_pass: Reranker | None = None
+        self._results = results
+        self._first_pass_owned = not isinstance(first_pass, Reranker)
         if isinstance(model, Engine):
             if options:
                 raise InputError(f"{', '.join(options)}: options belong to the engine given")
@@ -141,6 +167,13 @@ class Reranker:
                     f"a thinking budget of {self.thinking} leaves no room for a prompt: the "
                     f"context has {loaded.context_length} tokens"
                 )
+            self._facts = self._result_facts() if results is not None else None
+            if first_pass is not None:
+                self._first_pass = (
+                    first_pass
+                    if isinstance(first_pass, Reranker)
+                    else Reranker(first_pass, thinking="none", reporter=reporter)
+                )
         except BaseException:
             self.close()
             raise
@@ -151,6 +184,8 @@ class Reranker:
         docs: Sequence[Doc],
         instruction: str | None = None,
         truncate_length: int | None = None,
+        *,
+        effort: Effort = FULL,
     ) -> list[dict[str, Any]]:
         """Rank `docs` for `query`.
 
@@ -163,10 +198,12 @@ class Reranker:
                 "bright/aops" (`erank_lite.families.erank.prompt.INSTRUCTIONS`); None means "beir".
             truncate_length: cut the query and each document to this many tokens; None cuts a
                 document only where the model's context demands it.
+            effort: how many documents are read, in how much time; all are by default.
 
         Returns:
             As many dicts as documents, best first: the document's own keys (its text under
-            `content`) and those of `Result`. Failed documents come last.
+            `content`) and those of `Result`. Documents that were not read stand where what is
+            expected of them places them, or below those that were. Failed documents come last.
 
         Raises:
             InputError: the query, a document or an option cannot be used.
@@ -186,7 +223,9 @@ class Reranker:
             >>> best["completion"]
             '<think>All terms found.</think><answer>10</answer>'
         """
-        return sort_results(list(self.iter_rerank(query, docs, instruction, truncate_length)))
+        return sort_results(
+            list(self.iter_rerank(query, docs, instruction, truncate_length, effort=effort))
+        )
 
     def iter_rerank(
         self,
@@ -194,10 +233,13 @@ class Reranker:
         docs: Sequence[Doc],
         instruction: str | None = None,
         truncate_length: int | None = None,
+        *,
+        effort: Effort = FULL,
     ) -> Iterator[dict[str, Any]]:
         """Yield the documents of `rerank` as they finish, in any order, without `rank`.
 
-        `sort_results` puts them in order. Closing the iterator gives up the rest.
+        `sort_results` puts them in order. Closing the iterator gives up the rest. Documents that
+        are not read come last.
 
         Example:
             >>> docs = ["The lion is the only cat that lives in groups.", "Dogs bark at strangers."]
@@ -208,8 +250,8 @@ class Reranker:
             >>> sort_results(finished)[0]["content"]
             'The lion is the only cat that lives in groups.'
         """
-        prompts = self._prompts.query(query, instruction, truncate_length)
-        yield from (result for _, result in self._run([(prompts, as_documents(docs))]))
+        job = self._job(query, docs, instruction, truncate_length)
+        yield from (result for _, result in self._run([job], effort))
 
     async def arerank(
         self,
@@ -217,6 +259,8 @@ class Reranker:
         docs: Sequence[Doc],
         instruction: str | None = None,
         truncate_length: int | None = None,
+        *,
+        effort: Effort = FULL,
     ) -> list[dict[str, Any]]:
         """Do what `rerank` does, for `asyncio`; a task that is cancelled gives up the rest.
 
@@ -232,7 +276,7 @@ class Reranker:
             ...     [ranking[0]["index"] for ranking in asyncio.run(both(reranker))]
             [0, 1]
         """
-        finished = self.aiter_rerank(query, docs, instruction, truncate_length)
+        finished = self.aiter_rerank(query, docs, instruction, truncate_length, effort=effort)
         return sort_results([result async for result in finished])
 
     async def aiter_rerank(
@@ -241,6 +285,8 @@ class Reranker:
         docs: Sequence[Doc],
         instruction: str | None = None,
         truncate_length: int | None = None,
+        *,
+        effort: Effort = FULL,
     ) -> AsyncIterator[dict[str, Any]]:
         """Do what `iter_rerank` does, for `asyncio`.
 
@@ -253,21 +299,24 @@ class Reranker:
             ...     sorted(asyncio.run(indices(reranker)))
             [0, 1, 2]
         """
-        jobs = [(self._prompts.query(query, instruction, truncate_length), as_documents(docs))]
-        batch = _Batch(self._guides, self._room, self.engine.description)
-        async with aclosing(self.engine.arun(batch.requests(jobs))) as completions:
-            async for completion in completions:
-                batch.finish(completion)
-                for _, result in batch.results():
-                    yield result
-            for _, result in batch.results():
-                yield result
+        job = self._job(query, docs, instruction, truncate_length)
+        batch = await asyncio.to_thread(self._batch, [job], effort)
+        with suppress(OutOfTimeError):
+            async with aclosing(self.engine.arun(batch.source)) as completions:
+                async for completion in completions:
+                    batch.finish(completion)
+                    for _, result in batch.results():
+                        yield result
+        for _, result in batch.rest():
+            yield result
 
     def rerank_many(
         self,
         queries: Iterable[tuple[str, Sequence[Doc]]],
         instruction: str | None = None,
         truncate_length: int | None = None,
+        *,
+        effort: Effort = FULL,
     ) -> Iterator[list[dict[str, Any]]]:
         """Rank the documents of many queries, without draining the engine between them.
 
@@ -275,6 +324,7 @@ class Reranker:
             queries: (query, documents) pairs; read as the engine has room for more.
             instruction: as for `rerank`, the same for all.
             truncate_length: as for `rerank`.
+            effort: as for `rerank`, of each query; budgets are for single queries.
 
         Yields:
             What `rerank` returns, for each query in the order given.
@@ -296,7 +346,8 @@ class Reranker:
         counts: list[int] = []
         waiting: dict[int, list[dict[str, Any]]] = {}
         place = 0
-        for number, result in self._run(self._jobs(queries, instruction, truncate_length, counts)):
+        jobs = self._jobs(queries, instruction, truncate_length, counts)
+        for number, result in self._run(jobs, _of_many(effort)):
             waiting.setdefault(number, []).append(result)
             while place < len(counts) and len(waiting.get(place, ())) == counts[place]:
                 yield sort_results(waiting.pop(place, []))
@@ -310,6 +361,8 @@ class Reranker:
         queries: Iterable[tuple[str, Sequence[Doc]]],
         instruction: str | None = None,
         truncate_length: int | None = None,
+        *,
+        effort: Effort = FULL,
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the documents of `rerank_many` as they finish, each with its query's place.
 
@@ -328,7 +381,8 @@ class Reranker:
             ...     sorted((query, result["index"]) for query, result in finished)
             [(0, 0), (0, 1), (1, 0)]
         """
-        yield from self._run(self._jobs(queries, instruction, truncate_length, []))
+        jobs = self._jobs(queries, instruction, truncate_length, [])
+        yield from self._run(jobs, _of_many(effort))
 
     def _jobs(
         self,
@@ -336,8 +390,8 @@ class Reranker:
         instruction: str | None,
         truncate_length: int | None,
         counts: list[int],
-    ) -> Iterator[tuple[QueryPromptBuilder, Sequence[Doc]]]:
-        """Yield the queries' prompts and documents, and note in `counts` how many these are."""
+    ) -> Iterator[_Job]:
+        """Yield the queries as jobs, and note in `counts` how many documents they have."""
         if not isinstance(queries, Iterable):
             raise InputError(
                 f"queries must be (query, documents) pairs, not {type(queries).__name__}"
@@ -345,14 +399,22 @@ class Reranker:
         for number, pair in enumerate(queries):
             try:
                 query, docs = _pair(pair)
-                job = (
-                    self._prompts.query(query, instruction, truncate_length),
-                    as_documents(docs),
-                )
+                job = self._job(query, docs, instruction, truncate_length)
             except InputError as error:
                 raise InputError(f"query {number}: {error.message}", error.hint) from None
-            counts.append(len(job[1]))
+            counts.append(len(job.docs))
             yield job
+
+    def _job(
+        self, query: str, docs: Any, instruction: str | None, truncate_length: int | None
+    ) -> _Job:
+        """Return a query with its documents.
+
+        Raises:
+            InputError: they cannot be used.
+        """
+        prompts = self._prompts.query(query, instruction, truncate_length)
+        return _Job(query, prompts, as_documents(docs), instruction, truncate_length)
 
     def forecast(
         self,
@@ -360,6 +422,7 @@ class Reranker:
         instruction: str | None = None,
         truncate_length: int | None = None,
         thinking: str | int | None = None,
+        depth: int | None = None,
     ) -> Forecast | None:
         """Return how long `rerank_many` is expected to take, before anything is computed.
 
@@ -371,6 +434,7 @@ class Reranker:
             instruction: as for `rerank`.
             truncate_length: as for `rerank`.
             thinking: the mode to tell the time for; None means this reranker's own.
+            depth: how many documents of each query are read; all by default.
 
         Returns:
             The forecast; None where a server computes.
@@ -390,7 +454,7 @@ class Reranker:
             return None
         if thinking is not None:
             guides = guides.with_thinking(parse_thinking(thinking))
-        pairs = [(query, doc) for query, docs in queries for doc in as_documents(docs)]
+        pairs = [(query, doc) for query, docs in queries for doc in as_documents(docs)[:depth]]
         some = pairs[:: -(-len(pairs) // _LOOKED_AT) or 1]
         prompts = [
             self._prompts.query(query, instruction, truncate_length).document(text, self._room)
@@ -407,10 +471,37 @@ class Reranker:
         )
         return pace.forecast(work, self.engine.plan.sequences or 1)
 
+    def with_thinking(self, thinking: str | int) -> Reranker:
+        """Return a reranker of the same model in another mode of thinking; it is freed with this.
+
+        Raises:
+            InputError: the mode cannot be used.
+
+        Example:
+            >>> docs = ["The lion is the only cat that lives in groups.", "Dogs bark at strangers."]
+            >>> with Reranker("erank-tiny") as reranker:
+            ...     fast = reranker.with_thinking("none")
+            ...     best, _ = fast.rerank("which cat lives in groups", docs)
+            >>> best["index"], best["reasoning"]
+            (0, '')
+        """
+        mode = parse_thinking(thinking)
+        other = object.__new__(Reranker)
+        other.__dict__.update(self.__dict__)
+        other._owned = other._first_pass_owned = False
+        other.thinking = mode
+        other._guides = self._guides.with_thinking(mode)
+        other._room = self.engine.context_length - other._guides.max_tokens()
+        if other._facts is not None:
+            other._facts = other._facts | {"thinking": mode}
+        return other
+
     def close(self) -> None:
         """Free the model, unless its engine was the caller's."""
         if self._owned:
             self.engine.close()
+        if self._first_pass is not None and self._first_pass_owned:
+            self._first_pass.close()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -429,46 +520,140 @@ class Reranker:
     ) -> None:
         self.close()
 
-    def _run(
-        self, jobs: Iterable[tuple[QueryPromptBuilder, Sequence[Doc]]]
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _run(self, jobs: Iterable[_Job], effort: Effort) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (number of the job, result) for every document of every job, as they finish."""
-        batch = _Batch(self._guides, self._room, self.engine.description)
-        with closing(self.engine.run(batch.requests(jobs))) as completions:
+        batch = self._batch(jobs, effort)
+        with suppress(OutOfTimeError), closing(self.engine.run(batch.source)) as completions:
             for completion in completions:
                 batch.finish(completion)
                 yield from batch.results()
-            yield from batch.results()
-            if batch.mistake is not None:
-                raise batch.mistake
+        yield from batch.rest()
+        if batch.mistake is not None:
+            raise batch.mistake
+
+    def _batch(self, jobs: Iterable[_Job], effort: Effort) -> _Batch:
+        budget = None
+        if effort.limited:
+            engine = self.engine
+            reserve = self._reserve(effort.within or 0.0)
+            budget = Budget(effort, lambda: engine.tokens_generated, reserve)
+        return _Batch(self, jobs, effort.depth, budget)
+
+    def _result_facts(self) -> dict[str, Any] | None:
+        """Return what decides results beside what is read; None where it is not known."""
+        facts = engine_facts(self.engine)
+        limit = self._guides.max_new_tokens
+        return facts and facts | {"thinking": self.thinking, "max_new_tokens": limit}
+
+    def _reserve(self, within: float) -> float:
+        """Return the seconds that are kept back for the answers of what is under way."""
+        pace, sequences = self.engine.pace, self.engine.plan.sequences or 1
+        if pace is None:
+            return _REMOTE_RESERVE * within
+        tokens = self._guides.with_thinking("none").max_tokens()
+        answers = sequences * pace.document(tokens, _ANSWER, sequences)
+        return answers + pace.document(_LONGEST_STEP, 0, 1)
+
+    def _reading_order(self, job: _Job, budget: Budget | None) -> tuple[list[int], list[float]]:
+        """Return the places of a job's documents as they are read, and the first pass' scores."""
+        names = ("first_stage_score",)
+        if self._first_pass is None:
+            return reading_order(job.docs, names), []
+        left = budget.left() if budget else None
+        try:
+            ranked = self._first_pass.rerank(
+                job.query, job.docs, job.instruction, job.truncate_length,
+                effort=FULL if left is None else Effort(within=left * _FIRST_PASS),
+            )  # fmt: skip
+        except ModelError as error:
+            _log.warning("the first pass failed: %s; its order is that of the documents", error)
+            return reading_order(job.docs, names), []
+        scores = [0.0] * len(job.docs)
+        for result in ranked:
+            rank_score = result["rank_score"]
+            scores[result["index"]] = result["estimate"] if rank_score is None else rank_score
+        return [result["index"] for result in ranked], [score or 0.0 for score in scores]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A query with its documents, as they are to be read."""
+
+    query: str
+    prompts: QueryPromptBuilder
+    docs: Sequence[Doc]
+    instruction: str | None
+    truncate_length: int | None
+
+
+def _of_many(effort: Effort) -> Effort:
+    if effort.limited:
+        raise InputError(
+            "a budget of time or tokens is for one query", "give `depth`, or call `rerank`"
+        )
+    return effort
 
 
 class _Batch:
-    """The documents of one run: what was asked for each, and what came of it."""
+    """The documents of one run: what was asked for each, and what came of it.
 
-    def __init__(self, guides: ScoreGuides, room: int, engine: str) -> None:
-        self._guides, self._room, self._engine = guides, room, engine
+    Attributes:
+        source: what the engine is given.
+        mistake: what was wrong with a job; it is raised once those before it are finished.
+    """
+
+    def __init__(
+        self, reranker: Reranker, jobs: Iterable[_Job], depth: int | None, budget: Budget | None
+    ) -> None:
+        self._reranker, self._guides, self._room = reranker, reranker._guides, reranker._room
+        self._engine = reranker.engine.description
+        self._depth, self._budget = depth, budget
         self._count = 0
-        self._documents: dict[int, tuple[int, int, Doc, bool]] = {}
+        self._documents: dict[int, tuple[int, int, Doc, bool, int]] = {}
         self._first_of: dict[bytes, int] = {}  # equal prompts of one query are computed once
         self._twins: dict[int, list[int]] = {}
         self._scores: dict[int, tuple[Score, int]] = {}
         self._ready: deque[tuple[int, tuple[Score, int]]] = deque()
+        self._first_pass: dict[tuple[int, int], float] = {}
+        self._keep_as: dict[int, bytes] = {}
+        # Of the one query that a budget is for: the documents in reading order, and what came back.
+        self._order: dict[int, Doc] = {}
+        self._read: dict[int, dict[str, Any]] = {}
+        self._guide_of: dict[int, ScoreGuide] = {}
         self.mistake: Exception | None = None
+        if budget is not None:
+            (job,) = jobs = tuple(jobs)
+            self._order = {index: job.docs[index] for index in self._begin(0, job)}
+        requests = self._requests(jobs)
+        self.source: Iterator[Request[ScoreGuide]] | BudgetSource = requests
+        if budget is not None:
+            self.source = BudgetSource(requests, budget, self._writes)
 
-    def requests(
-        self, jobs: Iterable[tuple[QueryPromptBuilder, Sequence[Doc]]]
-    ) -> Iterator[Request[ScoreGuide]]:
+    def _requests(self, jobs: Iterable[_Job]) -> Iterator[Request[ScoreGuide]]:
         """Yield a request for each document that is to be computed."""
         # What is under way is finished before what went wrong in what follows is reported.
         try:
-            for number, (prompts, docs) in enumerate(jobs):
+            for number, job in enumerate(jobs):
                 self._first_of.clear()
                 self._scores.clear()
-                for index, doc in enumerate(docs):
-                    yield from self._request(number, index, doc, prompts)
+                order = self._order if self._budget is not None else self._begin(number, job)
+                for place, index in enumerate(order):
+                    if self._depth is None or place < self._depth:
+                        yield from self._request(number, index, job.docs[index], job.prompts)
+                    elif self._budget is None:
+                        self._count += 1
+                        self._documents[self._count] = (number, index, job.docs[index], False, 0)
+                        self._ready.append((self._count, (_UNREAD, 0)))
         except Exception as error:
             self.mistake = error
+
+    def _begin(self, number: int, job: _Job) -> Iterable[int]:
+        """Return the places of a job's documents in the order in which they are read."""
+        if self._depth is None and self._budget is None:
+            return range(len(job.docs))
+        order, scores = self._reranker._reading_order(job, self._budget)
+        self._first_pass |= {(number, i): score for i, score in enumerate(scores)}
+        return order
 
     def _request(
         self, number: int, index: int, doc: Doc, prompts: QueryPromptBuilder
@@ -477,26 +662,60 @@ class _Batch:
         key = self._count
         text = doc if isinstance(doc, str) else str(doc["content"])
         if not text.strip():
-            self._documents[key] = (number, index, doc, False)
+            self._documents[key] = (number, index, doc, False, 0)
             self._ready.append((key, (_failed("the document is empty"), 0)))
             return
         prompt = prompts.document(text, self._room)
-        self._documents[key] = (number, index, doc, prompt.truncated)
+        self._documents[key] = (number, index, doc, prompt.truncated, len(prompt.ids))
         digest = hashlib.blake2b(array("I", prompt.ids).tobytes()).digest()
         first = self._first_of.setdefault(digest, key)
-        if first == key:
+        kept = self._kept(key, prompt) if first == key else None
+        if kept is not None:
+            self._scores[key] = kept
+            self._ready.append((key, kept))
+        elif first == key:
             max_tokens = self._guides.max_tokens(prompt.think_prefix)
-            yield Request(key, prompt, lambda: self._guides.guide(prompt), max_tokens)
+            yield Request(key, prompt, lambda: self._guide(key, prompt), max_tokens)
         elif first in self._scores:
             self._ready.append((key, self._scores[first]))
         else:
             self._twins.setdefault(first, []).append(key)
 
+    def _kept(self, key: int, prompt: Prompt) -> tuple[Score, int] | None:
+        """Return the result that is kept of a document; note under what one is to be."""
+        results, facts = self._reranker._results, self._reranker._facts
+        if results is None or facts is None:
+            return None
+        found = results.key(facts, prompt.ids)
+        kept = results.get(found)
+        if kept is not None:
+            return kept.score, kept.tokens
+        self._keep_as[key] = found
+        return None
+
+    def _guide(self, key: int, prompt: Prompt) -> ScoreGuide:
+        if self._budget is None:
+            return self._guides.guide(prompt)
+        guide = self._guide_of[key] = self._guides.guide(prompt, self._budget.spent)
+        return guide
+
+    def _writes(self, key: int) -> bool:
+        return key in self._guide_of and self._guide_of[key].writes
+
     def finish(self, completion: Completion[ScoreGuide]) -> None:
         """Take what the engine completed, for the document and for those of the same prompt."""
+        if isinstance(self.source, BudgetSource):
+            self.source.came_back(completion.key)
         score = completion.guide.score()
+        if score.stopped == 0 and score.score is None:
+            return  # the budget was spent before it was begun
         if completion.failure is not None:
             score = _failed(completion.failure, score)
+        keep_as = self._keep_as.pop(completion.key, None)
+        if keep_as is not None and score.failure is None and score.stopped is None:
+            assert self._reranker._results is not None
+            kept = KeptScore(score, completion.tokens, self._engine)
+            self._reranker._results.put(keep_as, kept)
         done = self._scores[completion.key] = score, completion.tokens
         keys = (completion.key, *self._twins.pop(completion.key, ()))
         self._ready.extend((key, done) for key in keys)
@@ -505,17 +724,40 @@ class _Batch:
         """Yield (number of the job, result) of what is finished since the last call."""
         while self._ready:
             key, (score, tokens) = self._ready.popleft()
-            number, index, doc, truncated = self._documents.pop(key)
-            result = _result(doc, index, score, truncated)
-            yield number, result | {"tokens": tokens, "engine": self._engine}
+            number, index, doc, truncated, read = self._documents.pop(key)
+            result = self._result(number, index, doc, score, truncated, (read, tokens))
+            if self._budget is not None:
+                self._read[index] = result
+            yield number, result
+
+    def rest(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield what is finished since the last call, and then what was not read."""
+        yield from self.results()
+        expected = estimate([self._read[i] for i in self._order if i in self._read])
+        for place, (index, doc) in enumerate(self._order.items()):
+            if index not in self._read:
+                result = self._result(0, index, doc, _UNREAD, False, (0, 0))
+                beyond = self._depth is not None and place >= self._depth  # these follow the others
+                yield 0, result | {"estimate": None if beyond else expected}
+
+    def _result(
+        self, number: int, index: int, doc: Doc, score: Score, truncated: bool,
+        tokens: tuple[int, int],
+    ) -> dict[str, Any]:  # fmt: skip
+        result = _result(doc, index, score, truncated)
+        if (number, index) in self._first_pass:
+            result["first_pass_score"] = self._first_pass.pop((number, index))
+        read, written = tokens
+        return result | {"tokens": written, "prompt_tokens": read, "engine": self._engine}
 
 
 def sort_results(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return `results` best first, with `rank` from 1.
 
-    Equal rank scores (all the zeros, mostly) are ordered by the expected score if every tied
-    document has it, else by the first-stage score if every one has that, else as they came in.
-    Documents without a rank score come last.
+    Documents that were not read to the end are placed by their estimate. Equal rank scores (all the
+    zeros, mostly) are ordered by the expected score if every tied document has it, else by the
+    first pass' or the first stage's score if every one has that, else as they came in. After them
+    come documents that were not read and of which nothing is expected, then failures.
 
     Example:
         >>> results = [
@@ -527,18 +769,26 @@ def sort_results(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         >>> [(result["rank"], result["index"]) for result in sort_results(results)]
         [(1, 3), (2, 2), (3, 1), (4, 0)]
     """
-    order = sorted(
-        results, key=lambda r: (r["rank_score"] is None, -(r["rank_score"] or 0.0), r["index"])
-    )
+    order = sorted(results, key=lambda r: (_place(r), r["index"]))
     placed: list[dict[str, Any]] = []
-    for _, group in groupby(order, key=lambda r: r["rank_score"]):
+    for _, group in groupby(order, key=_place):
         tied = list(group)
-        for name in ("expected_score", "first_stage_score"):
+        for name in ("expected_score", "first_pass_score", "first_stage_score"):
             if len(tied) > 1 and all(isinstance(r.get(name), numbers.Real) for r in tied):
                 tied.sort(key=lambda r, name=name: -r[name])  # type: ignore[misc]
                 break
         placed += [dict(r) for r in tied]
     return [{**result, "rank": rank} for rank, result in enumerate(placed, 1)]
+
+
+def _place(result: Mapping[str, Any]) -> tuple[int, float]:
+    """Return by what a result is sorted: its score or estimate, then unread ones, then failures."""
+    value = result["rank_score"]
+    if value is None:
+        value = result.get("estimate")
+    if value is not None:
+        return 0, -value
+    return (1, 0.0) if result.get("level", "full") is None else (2, 0.0)
 
 
 def _pair(pair: Any) -> tuple[Any, Any]:
@@ -552,19 +802,23 @@ def _failed(reason: str, score: Score | None = None) -> Score:
     return Score(None, None, None, reasoning, False, reason, completion)
 
 
+_UNREAD = Score(None, None, None, "", False, None, "")
+
+
 def _result(doc: Doc, index: int, score: Score, truncated: bool) -> dict[str, Any]:
+    level: str | int | None = "full" if score.stopped is None else score.stopped
     own = {"content": doc} if isinstance(doc, str) else dict(doc)
     return own | {
         "index": index,
         "score": score.score,
         "probability": score.probability,
-        "rank_score": score.rank_score,
+        "rank_score": score.rank_score if score.stopped is None else None,
         "expected_score": score.expected_score,
         "reasoning": score.reasoning,
         "forced": score.forced,
         "truncated": truncated,
         "failure": score.failure,
         "completion": score.completion,
-        "level": "full",
-        "estimate": None,
+        "level": None if score is _UNREAD else level,
+        "estimate": None if score.stopped is None else score.rank_score,
     }

@@ -94,6 +94,10 @@ class Request(Generic[G]):
 class Source(Protocol):
     """Gives an engine its requests, one when there is room for one.
 
+    One that watches a clock also has `look`, which is called again and again, after `pause` seconds
+    at the latest, and may raise what ends the run; and `given_up`, a set of keys of requests that
+    are wanted no longer: they are dropped, under way or not, and do not come back.
+
     Example:
         A source that others add to while a run goes on:
 
@@ -146,6 +150,7 @@ class Score:
         forced: the reasoning was closed, or the answer asked for, from outside.
         failure: None, or why there is no score.
         completion: all that was generated, forced parts included.
+        stopped: tokens of reasoning after which a budget ended it; None where none did.
     """
 
     score: int | None
@@ -155,6 +160,7 @@ class Score:
     forced: bool
     failure: str | None
     completion: str
+    stopped: int | None = None
 
     @property
     def rank_score(self) -> float | None:

@@ -1,4 +1,4 @@
-"""`erank-lite cache`: the downloads and conversions that are kept."""
+"""`erank-lite cache`: the downloads, conversions and results that are kept."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def show(
 ) -> None:
     """Print what the cache holds."""
     from erank_lite.models.cache import list_cache
+    from erank_lite.results.store import kept_results
     from erank_lite.util.cache_folder import cache_folder
 
-    entries = list_cache()
+    entries = [*list_cache(), *kept_results()]
     if as_json:
         for entry in entries:
             typer.echo(json_line({**vars(entry), "path": str(entry.path)}))
@@ -38,7 +39,7 @@ def show(
 def remove(
     name: Annotated[
         str | None,
-        typer.Argument(help="One model, as the list names it.", show_default="all"),
+        typer.Argument(help="One model, or results, as the list has it.", show_default="all"),
     ] = None,
 ) -> None:
     """Remove what the cache holds of `name`, or all of it.
@@ -47,6 +48,10 @@ def remove(
         ErankLiteError: it holds nothing of that name, or it cannot be removed.
     """
     from erank_lite.models.cache import clear_cache
+    from erank_lite.results.store import KEPT_AS, clear_results
     from erank_lite.util.cache_folder import cache_folder
 
-    say(f"{file_size(clear_cache(name))} removed from {cache_folder()}")
+    removed = clear_results() if name in (None, KEPT_AS) else 0
+    if name != KEPT_AS:
+        removed += clear_cache(name)
+    say(f"{file_size(removed)} removed from {cache_folder()}")

@@ -7,9 +7,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 import typer
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +26,7 @@ from erank_lite.util.units import counted
 app = typer.Typer(add_completion=False)
 _log = logging.getLogger(__name__)
 _INTERRUPTED, _ALL_FAILED = 130, 3
+_LONGEST_START = 60.0  # seconds that a process can take to come here
 
 
 def _shares(text: str) -> list[float]:
@@ -82,6 +85,41 @@ def rerank(
         ),
     ] = None,
     thinking: options.Thinking = "full",
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Read only the first N documents, by --first-pass, else by first_stage_score, "
+            "else as they come; the others follow in that order.",
+            show_default="all",
+        ),
+    ] = None,
+    first_pass: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A model, such as erank-tiny, that orders the documents before --depth or a "
+            "budget decides which are read.",
+            show_default="none",
+        ),
+    ] = None,
+    within: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Print the best order that is found in so many seconds from the start.",
+            show_default="no limit",
+        ),
+    ] = None,
+    token_budget: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="As --within, counted in tokens that the model writes.",
+            show_default="no limit",
+        ),
+    ] = None,
     truncate_length: Annotated[
         int | None,
         typer.Option(
@@ -91,6 +129,17 @@ def rerank(
             show_default="no cut",
         ),
     ] = None,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache",
+            help="Keep results, and find those of an earlier run: the same document is not read "
+            "twice. Kept are scores, under hashes; no text.",
+        ),
+    ] = False,
+    keep_reasoning: Annotated[
+        bool, typer.Option("--keep-reasoning", help="With --cache, keep the reasoning too.")
+    ] = False,
     show_reasoning: Annotated[
         bool, typer.Option("--show-reasoning", help="Print the model's reasoning.")
     ] = False,
@@ -138,6 +187,7 @@ def rerank(
         typer.Exit: with one of `EXIT_CODES`.
     """
     from erank_lite.cli.progress import TerminalReporter
+    from erank_lite.effort import Effort
     from erank_lite.families.erank.prompt import instruction_text
     from erank_lite.families.erank.score import parse_thinking
     from erank_lite.forecast import announce
@@ -145,6 +195,7 @@ def rerank(
     from erank_lite.load import load
     from erank_lite.models.checkpoint import BUNDLED_MODEL
     from erank_lite.reranker import Reranker, sort_results
+    from erank_lite.results.store import ResultStore
 
     given = options.engine_options(
         option, strict=strict or None, threads=threads, device=device, tokenizer=tokenizer,
@@ -155,6 +206,20 @@ def rerank(
     _check(query, records, alpha)
     instruction_text(instruction)
     parse_thinking(thinking)
+    # The start of the process counts: loading is part of what is waited for.
+    end = None if within is None else time.monotonic() - _since_start() + within
+    Effort(depth, within, token_budget)
+    if keep_reasoning and not cache:
+        raise InputError("--keep-reasoning keeps it with the results", "give --cache too")
+    if show_reasoning and cache and not keep_reasoning:
+        raise InputError(
+            "a result that is found again has no reasoning to show", "give --keep-reasoning too"
+        )
+    if first_pass is not None and depth is None and within is None and token_budget is None:
+        raise InputError(
+            "--first-pass alone changes nothing: every document is read all the same",
+            "say how many are to be, as in --depth 30",
+        )
     # A job that is ended from outside prints what is finished, as one that is interrupted.
     interrupt_when_ended()
     if model is None:
@@ -166,18 +231,28 @@ def rerank(
     stopped: KeyboardInterrupt | ModelError | None = None
     with (
         TerminalReporter() as reporter,
+        ResultStore(keep_reasoning=keep_reasoning) if cache else nullcontext() as store,
         load(BUNDLED_MODEL if model is None else model, engine, given, reporter) as loaded,
     ):
-        reranker = Reranker(loaded, thinking=thinking)
+        reranker = Reranker(
+            loaded, thinking=thinking, first_pass=first_pass, results=store, reporter=reporter
+        )
         reporter.watch(loaded)
         documents = [r | {"content": content_of(r)} for r in records]
-        announce(reranker, [(query, documents)], reporter, instruction, truncate_length)
+        if within is None:
+            announce(
+                reranker, [(query, documents)], reporter, instruction, truncate_length, depth=depth
+            )
         start = time.monotonic()
+        effort = Effort(depth, None if end is None else end - start, token_budget)
         try:
-            reporter.progress("documents", 0, len(documents), "documents")
-            for result in reranker.iter_rerank(query, documents, instruction, truncate_length):
+            asked = len(documents[:depth])
+            reporter.progress("documents", 0, asked, "documents")
+            for result in reranker.iter_rerank(
+                query, documents, instruction, truncate_length, effort=effort
+            ):
                 results.append(result)
-                reporter.progress("documents", len(results), len(documents), "documents")
+                reporter.progress("documents", min(asked, len(results)), asked, "documents")
         except (KeyboardInterrupt, ModelError) as error:
             if isinstance(error, ModelError) and not results:
                 raise
@@ -187,13 +262,16 @@ def rerank(
     if alpha is not None:
         results = hybrid_scores(results, alpha)
     if as_json or not sys.stdout.isatty():
-        _print_lines(results[:top_k], records, alpha is not None, show_reasoning)
+        spared = effort != Effort()
+        _print_lines(results[:top_k], records, alpha is not None, show_reasoning, spared)
     else:
         _print_table(results[:top_k], alpha is not None, show_reasoning)
     sys.stdout.flush()
     failed = sum(r["failure"] is not None for r in results)
     speed = f"{counted(tokens, 'token')} in {took:.1f} s ({tokens / max(took, 1e-3):.0f} tokens/s)"
     summary = f"{counted(len(results), 'document')}, {speed}, by {loaded.description}"
+    if stopped is None:
+        summary += _spared(results)
     if failed:
         summary += f"; {failed} could not be scored (see `failure`)"
     if stopped is not None:
@@ -229,12 +307,36 @@ def _check(query: str, records: Sequence[Record], alpha: float | None) -> None:
             _log.warning("%d documents have the id %r; `index` tells them apart", count, name)
 
 
+def _since_start() -> float:
+    """Return the seconds since this process began; 0 where the clock was set since."""
+    began = time.time() - psutil.Process().create_time()
+    return began if 0 < began < _LONGEST_START else 0.0
+
+
+def _spared(results: Sequence[dict[str, Any]]) -> str:
+    """Return how many documents were not read to the end, in words; nothing where all were."""
+    unread = sum(r["level"] is None for r in results)
+    stopped = sum(isinstance(r["level"], int) for r in results)
+    if not unread and not stopped:
+        return ""
+    if unread == len(results):
+        return "; no document could be read: they are as they came, or as the first stage has them"
+    parts = [f"{len(results) - unread - stopped} read through"]
+    parts += [f"{stopped} stopped"] if stopped else []
+    return f"; {', '.join([*parts, f'{unread} unread'])}"
+
+
 def _print_lines(
-    results: Sequence[dict[str, Any]], records: Sequence[Record], hybrid: bool, reasoning: bool
+    results: Sequence[dict[str, Any]],
+    records: Sequence[Record],
+    hybrid: bool,
+    reasoning: bool,
+    spared: bool,
 ) -> None:
     """Print a line of JSON for each result: its record's own keys as they came, and ours."""
     for result in results:
         names = ["rank", "index", "score", "probability", "rank_score"]
+        names += ["level", "estimate"] * spared
         names += ["hybrid_score"] * hybrid + ["reasoning"] * reasoning
         names += ["forced", "truncated", "failure", "engine"]
         names += ["completion"] * (result["failure"] is not None)
@@ -258,7 +360,7 @@ def _print_table(results: Sequence[dict[str, Any]], hybrid: bool, reasoning: boo
 def _table(results: Sequence[dict[str, Any]], hybrid: bool) -> Table:
     columns = {
         "rank": [str(r["rank"]) for r in results],
-        "rank score": [_number(r["rank_score"]) for r in results],
+        "rank score": [_rank_score(r) for r in results],
         "score": ["-" if r["score"] is None else str(r["score"]) for r in results],
         "probability": [_number(r["probability"]) for r in results],
     }
@@ -280,12 +382,21 @@ def _table(results: Sequence[dict[str, Any]], hybrid: bool) -> Table:
 def _snippet(result: dict[str, Any]) -> Text:
     """Return the document's beginning, with what is to be said of it, for one line."""
     snippet = Text(printable(" ".join(result["content"][:500].split())))
-    marks = [result["failure"] or "", "forced" * result["forced"]]
+    level = result["level"]
+    read = "unread" if level is None else "stopped" * (level != "full")
+    marks = [read, result["failure"] or "", "forced" * (result["forced"] and not read)]
     note = ", ".join(filter(None, (*marks, "truncated" * result["truncated"])))
     if note:
         snippet = Text(f"[{printable(note)}] ", style="yellow") + snippet
     snippet.no_wrap, snippet.overflow = True, "ellipsis"
     return snippet
+
+
+def _rank_score(result: dict[str, Any]) -> str:
+    """Return what a document is placed by; an estimate with a mark."""
+    if result["estimate"] is not None:
+        return f"~{_number(result['estimate'])}"
+    return _number(result["rank_score"])
 
 
 def _number(value: float | None) -> str:

@@ -13,6 +13,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Generator, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -35,6 +36,8 @@ class Engine(ABC):
     dropped is freed; at the end of the program, all are closed.
 
     Attributes:
+        path: the file, the folder or the address that it runs; None where it was made otherwise
+            than by `erank_lite.load.load`.
         plan: how it runs; the plan that it was given, unless a dry run of that failed.
         tokenizer: the model's.
         chat_template: the checkpoint's own, in jinja2.
@@ -47,6 +50,7 @@ class Engine(ABC):
         description: what computes: the engine, its kernel where there is a choice, and the device.
     """
 
+    path: Path | str | None = None
     plan: Plan
     tokenizer: Tokenizer
     chat_template: str
@@ -113,7 +117,7 @@ class Engine(ABC):
         with self._queue.open(wake) as call:
             while not call.finished:
                 ready.clear()
-                if call.hungry or call.pause:
+                if call.hungry or call.pause is not None:
                     await asyncio.to_thread(call.feed, source, self._arrange)
                 for completion in call.fetch(wait=False):
                     yield cast("Completion[G]", completion)

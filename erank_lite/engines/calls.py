@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -124,6 +124,7 @@ class Queue:
         self._calls: deque[Call] = deque()  # open ones; the next to be served first
         self._closing: deque[Call] = deque()  # closed, but still in `_calls`
         self._owners: dict[int, tuple[Call, int]] = {}  # of what is waiting or under way
+        self._given_up: set[int] = set()  # still under way, but wanted no longer
         self._again: deque[tuple[Request[Guide], int]] = deque()
 
     # For the callers
@@ -191,6 +192,21 @@ class Queue:
                     self._thread.start()
                 self._changed.notify_all()
 
+    def give_up(self, call: Call, keys: Collection[int]) -> None:
+        """Drop some of a call's requests, before the next step where they are under way."""
+        if not keys:
+            return
+        with self._lock:
+            owners = self._owners.items()
+            numbers = {n for n, (owner, key) in owners if owner is call and key in keys}
+            for number in numbers:
+                del self._owners[number]
+            call.unfinished -= len(numbers)
+            waiting = {request.key for request in call.waiting}
+            call.waiting = deque(r for r in call.waiting if r.key not in numbers)
+            self._given_up |= numbers - waiting
+            self._changed.notify_all()
+
     def close_call(self, call: Call) -> None:
         """Give up what is unfinished of a call; its places become free before the next step."""
         if call.closed or not self._here():
@@ -248,13 +264,17 @@ class Queue:
         """Wait until something is to be computed; return False where the thread is to end."""
         with self._lock:
             self._settle()
-            while not self._owners and self._calls and not self.closed:
+            while not self._busy and self._calls and not self.closed:
                 self._changed.wait(_WAIT)
                 self._settle()
-            if self._owners and not self.closed:
+            if self._busy and not self.closed:
                 return True
             self._thread = None
             return False
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._owners or self._given_up)
 
     def look(self, count: int) -> list[Request[Guide]]:
         """Return up to `count` requests that come next, without starting them."""
@@ -288,11 +308,13 @@ class Queue:
             self._again.appendleft((sequence.request, sequence.attempts + failed))
 
     def withdrawn(self) -> set[int]:
-        """Return the keys of what was started for calls that are closed, and forget them."""
+        """Return the keys of what was started and is wanted no longer, and forget them."""
         with self._lock:
             keys = {key for key, (call, _) in self._owners.items() if call.closed}
             for key in keys:
                 del self._owners[key]
+            keys |= self._given_up
+            self._given_up.clear()
             if keys:
                 self._again = deque(entry for entry in self._again if entry[0].key not in keys)
         return keys
@@ -319,6 +341,7 @@ class Queue:
             call.waiting.clear()
             call.notify()
         self._owners.clear()
+        self._given_up.clear()
         self._again.clear()
 
 
@@ -334,7 +357,7 @@ class Call:
         self.error: BaseException | None = None
         self._queue, self._lock, self._wake = queue, lock, wake
         self._ready = threading.Condition(lock)
-        self._idle = False  # the source had nothing just now
+        self._pause: float | None = None  # the source had nothing just now
 
     def feed(
         self,
@@ -343,15 +366,20 @@ class Call:
     ) -> None:
         """Give the engine what `source` has, as far as there is room for it to wait."""
         self._queue.check_process()
+        look = getattr(source, "look", None)
+        if look is not None:
+            look()
+            self._queue.give_up(self, source.given_up)  # type: ignore[attr-defined]
         found: list[Request[Guide]] = []
         room = 0 if self.ended else self._queue.ahead - len(self.waiting)
         until = time.perf_counter() + _GATHER
-        self._idle, ended = False, False
+        self._pause, ended = getattr(source, "pause", None), False
         while len(found) < room and time.perf_counter() < until:
             request = source.take()
             if request is None:
                 ended = source.ended
-                self._idle = not ended
+                if self._pause is None and not ended:
+                    self._pause = _IDLE
                 break
             found.append(request)
         if found or ended:
@@ -366,8 +394,8 @@ class Call:
         self._queue.check_process()
         with self._lock:
             while wait and not (self.completions or self.error or self.finished or self.hungry):
-                self._ready.wait(self.pause or _WAIT)
-                if self._idle:
+                self._ready.wait(_WAIT if self.pause is None else self.pause)
+                if self.pause is not None:
                     break
             found = list(self.completions)
             self.completions.clear()
@@ -384,12 +412,12 @@ class Call:
     @property
     def hungry(self) -> bool:
         """Whether the engine could soon want more than what waits."""
-        return not self.ended and not self._idle and len(self.waiting) <= self._queue.ahead // 2
+        return not self.ended and self.pause is None and len(self.waiting) <= self._queue.ahead // 2
 
     @property
     def pause(self) -> float | None:
         """Seconds after which a source that had nothing is to be asked again; None where it had."""
-        return _IDLE if self._idle else None
+        return self._pause
 
     @property
     def finished(self) -> bool:

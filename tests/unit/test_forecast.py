@@ -41,7 +41,7 @@ def test_a_long_job_is_told_with_what_makes_it_short(monkeypatch: pytest.MonkeyP
     assert first.startswith("100 documents: about ") and "assumed" not in first
     assert second.startswith("to take less time: --thinking 256 (about ")
     assert "--thinking none (about " in second
-    assert second.endswith("a smaller type, such as :Q4_K_M, fewer documents")
+    assert second.endswith("a smaller type, such as :Q4_K_M, a smaller --depth")
     _, without = said(monkeypatch, pace, "none", 100)
     assert "--thinking" not in without
 

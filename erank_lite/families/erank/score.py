@@ -28,7 +28,7 @@ import copy
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,6 +88,7 @@ class ScoreGuide:
         prompt: Prompt,
         thinking: Thinking = "full",
         max_new_tokens: int = MAX_NEW_TOKENS,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepare to read the completion of `prompt`.
 
@@ -96,8 +97,11 @@ class ScoreGuide:
             prompt: what the model reads first.
             thinking: "full" (to the limit), a budget in tokens, or "none".
             max_new_tokens: the limit of "full".
+            stop: asked at each token whether the reasoning is to end now.
         """
         self._vocabulary = vocabulary
+        self._stop = stop
+        self._stopped: int | None = None
         self._prompt = prompt
         self._thinking = thinking
         self._budget = thinking if isinstance(thinking, int) else max_new_tokens
@@ -120,12 +124,25 @@ class ScoreGuide:
         self._probing = False
 
     @property
+    def reasons(self) -> bool:
+        """Whether the reasoning is under way, or has not begun."""
+        return self._answer is None and not self._thought_closed
+
+    @property
+    def writes(self) -> bool:
+        """Whether a token was generated."""
+        return self._spent > 0 or self._answer_spent > 0
+
+    @property
     def ids(self) -> tuple[int, ...]:
         """The ids of the completion so far, forced ones included, without an end token."""
         return tuple(self._ids)
 
     def begin(self) -> Step:
         """Return the first step: generate, or force an empty reasoning."""
+        if self._stop():
+            self._stopped = 0
+            return self._done()
         if self._thinking != "none":
             return self._go_on()
         ids = self._vocabulary.no_thinking(self._prompt.think_prefix)
@@ -156,6 +173,9 @@ class ScoreGuide:
             # The token that completed the marker counts where the answer began in it.
             self._answer_spent += len(self._text) > self._answer.start
             return self._read_answer()
+        if self._stop():
+            self._stopped = self._spent
+            return self._force_answer(drop=0)
         looping = len(self._ids) % CHECK_EVERY == 0 and loops(self._ids)
         if self._spent >= self._budget or looping:
             return self._force_answer(drop=0)
@@ -178,6 +198,7 @@ class ScoreGuide:
             forced=self._forced,
             failure=failure,
             completion=text.decode("utf-8", "replace"),
+            stopped=self._stopped,
         )
 
     # Moving through the text
@@ -308,15 +329,7 @@ class ScoreGuide:
         ten = self._second_zero
         if ten is None and not self._vocabulary.one_token_ten:
             return None
-        first = self._logprobs[self._answer.first_id]
-        mass: dict[int, float] = defaultdict(float)
-        for i, value in self._vocabulary.values.items():
-            if i in first:
-                mass[value] += math.exp(first[i])
-        if not self._vocabulary.one_token_ten and ten is not None:
-            # Part of the first digit `1` belongs to 10: it is moved there, not counted twice.
-            mass[10] = mass[1] * ten
-            mass[1] -= mass[10]
+        mass = distribution(self._vocabulary, self._logprobs[self._answer.first_id], ten)
         total = math.fsum(mass.values())
         return math.fsum(s * p for s, p in mass.items()) / total if total > 0 else None
 
@@ -350,6 +363,27 @@ class ScoreGuide:
         return Step(done=True)
 
 
+def distribution(
+    vocabulary: ScoreVocabulary, logprobs: Mapping[int, float], zero_after_one: float | None
+) -> dict[int, float]:
+    """Return the probability of each score.
+
+    Args:
+        vocabulary: of the model's tokenizer.
+        logprobs: of its numbers, by id, where the answer begins.
+        zero_after_one: Pr(`0` | `1`), where 10 is written in two tokens and this was measured.
+    """
+    mass: dict[int, float] = defaultdict(float)
+    for i, value in vocabulary.values.items():
+        if i in logprobs:
+            mass[value] += math.exp(logprobs[i])
+    if not vocabulary.one_token_ten and zero_after_one is not None:
+        # Part of the first digit `1` belongs to 10: it is moved there, not counted twice.
+        mass[10] = mass[1] * zero_after_one
+        mass[1] -= mass[10]
+    return mass
+
+
 class ScoreGuides:
     """Makes the guides of one model: the same vocabulary, thinking and limit for all documents."""
 
@@ -379,9 +413,9 @@ class ScoreGuides:
         found.thinking = thinking
         return found
 
-    def guide(self, prompt: Prompt) -> ScoreGuide:
-        """Return a fresh guide for the completion of `prompt`."""
-        return ScoreGuide(self.vocabulary, prompt, self.thinking, self.max_new_tokens)
+    def guide(self, prompt: Prompt, stop: Callable[[], bool] = lambda: False) -> ScoreGuide:
+        """Return a fresh guide for the completion of `prompt`; see `ScoreGuide` for `stop`."""
+        return ScoreGuide(self.vocabulary, prompt, self.thinking, self.max_new_tokens, stop)
 
     def max_tokens(self, think_prefix: str | None = None) -> int:
         """Return the most ids that a completion can hold at any moment.
