@@ -1,0 +1,369 @@
+"""The routes of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from erank_lite.effort import Effort
+from erank_lite.errors import ErankLiteError, InputError, ModelError
+from erank_lite.reranker import sort_results
+from erank_lite.serve.dialects import (
+    Refused,
+    RerankRequest,
+    answer,
+    error_body,
+    parse_body,
+    parse_rerank,
+    parse_score,
+)
+from erank_lite.serve.guard import Guard
+from erank_lite.serve.metrics import CONTENT_TYPE, Metrics
+from erank_lite.serve.models import Models, NotReadyError
+from erank_lite.version import __version__
+
+_log = logging.getLogger(__name__)
+_access = logging.getLogger("erank_lite.access")
+_PAGE = Path(__file__).parent / "page"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_RERANK = ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking", "/v2/rerank", "/v1/v2/rerank",
+           "/v1/v1/rerank", "/v2/v2/rerank")  # fmt: skip
+_SCORE = ("/score", "/v1/score")
+_OPEN = frozenset({"/health", "/", "/page/app.js", "/page/style.css"})
+_LABELS, _IDS = {"0": "LABEL_0"}, {"LABEL_0": 0}  # TEI's clients look at the first key above
+_CLOSED = 499  # the client went away
+_RETRY = "5"  # seconds
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server answers.
+
+    Attributes:
+        guard: who may ask.
+        thinking: of requests that name none; None means the model's own.
+        deadline: seconds after which a request gets the best order so far; None waits.
+        max_waiting: documents of all requests that may wait.
+    """
+
+    guard: Guard = field(default_factory=Guard)
+    thinking: str | int | None = None
+    deadline: float | None = None
+    max_waiting: int = 4_000
+
+
+class Server:
+    """Answers requests with the models that it has."""
+
+    def __init__(self, models: Models, settings: Settings) -> None:
+        """Take the models; the default one is loaded as the server starts."""
+        self.models, self.settings, self.metrics = models, settings, Metrics()
+        self._waiting = 0
+
+    def app(self) -> Starlette:
+        """Return the application."""
+        routes = [Route(path, self._guarded(self.rerank), methods=["POST"]) for path in _RERANK]
+        routes += [Route(path, self._guarded(self.score), methods=["POST"]) for path in _SCORE]
+        routes += [
+            Route("/erank/stream", self._guarded(self.stream), methods=["POST"]),
+            Route("/health", self._guarded(self.health)),
+            Route("/ready", self._guarded(self.health)),
+            Route("/v1/models", self._guarded(self.list_models)),
+            Route("/models", self._guarded(self.list_models)),
+            Route("/info", self._guarded(self.info)),
+            Route("/metrics", self._guarded(self.tell_metrics)),
+            Route("/", self._guarded(self.page)),
+            Route("/page/{name}", self._guarded(self.page)),
+        ]
+        return Starlette(
+            routes=routes,
+            lifespan=self._lifespan,
+            exception_handlers={HTTPException: _http_error},
+        )
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        loading = asyncio.create_task(self._begin())
+        try:
+            yield
+        finally:
+            loading.cancel()
+            await asyncio.to_thread(self.models.close)
+
+    async def _begin(self) -> None:
+        try:
+            async with self.models.use(None, None):
+                pass
+        except ErankLiteError as error:
+            _log.error("the model cannot be loaded: %s", error)
+
+    # What every route goes through
+
+    def _guarded(
+        self, handler: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(request: Request) -> Response:
+            begun, path = time.perf_counter(), request.url.path
+            request.state.array = False
+            request.state.facts = {}
+            try:
+                self.settings.guard.check_host(request)
+                if path not in _OPEN:
+                    self.settings.guard.check_key(request)
+                response = await handler(request)
+            except Refused as error:
+                response = _error(error.message, error.status, error.param, request)
+            except InputError as error:
+                response = _error(error.message, 400, None, request)
+            except NotReadyError:
+                response = _error("Loading model", 503, None, request)
+            except ModelError as error:
+                response = _error(error.message, 503, None, request)
+            except Exception:
+                _log.exception("a request could not be answered")
+                response = _error("the server failed to answer", 500, None, request)
+            self.metrics.requests.labels(path, str(response.status_code)).inc()
+            facts = {
+                "method": request.method, "path": path, "status": response.status_code,
+                "seconds": round(time.perf_counter() - begun, 4),
+                "client": request.client.host if request.client else None,
+            }  # fmt: skip
+            _access.info(json.dumps(facts | request.state.facts))
+            return response
+
+        return handle
+
+    async def _body(self, request: Request) -> dict[str, Any]:
+        begun = time.perf_counter()
+        body = parse_body(await self.settings.guard.read_body(request))
+        request.state.array = body.get("texts") is not None
+        self.metrics.seconds.labels("body").observe(time.perf_counter() - begun)
+        return body
+
+    # Ranking
+
+    async def rerank(self, request: Request) -> Response:
+        """Answer a request to rerank."""
+        return await self._answer(
+            request, parse_rerank(await self._body(request), request.url.path)
+        )
+
+    async def score(self, request: Request) -> Response:
+        """Answer a request to score pairs."""
+        return await self._answer(request, parse_score(await self._body(request)))
+
+    async def _answer(self, request: Request, asked: RerankRequest) -> Response:
+        begun = time.perf_counter()
+        with self._waits(asked):
+            work = asyncio.create_task(self._rank(asked))
+            gone = asyncio.create_task(_gone(request))
+            try:
+                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if not work.done():
+                    raise Refused("the client went away", _CLOSED)
+                rankings = work.result()
+            finally:
+                for task in (work, gone):
+                    task.cancel()
+                await asyncio.gather(work, gone, return_exceptions=True)
+        seconds = time.perf_counter() - begun
+        self._count(request, rankings, seconds)
+        model = self.models.of(asked.model)
+        headers = {}
+        if asked.array:
+            headers = {"x-total-time": str(round(1000 * seconds)),
+                       "x-inference-time": str(round(1000 * seconds))}  # fmt: skip
+        return _json(answer(asked, rankings, model), headers=headers)
+
+    async def _rank(self, asked: RerankRequest) -> list[list[dict[str, Any]]]:
+        thinking = self.settings.thinking if asked.thinking is None else asked.thinking
+        try:
+            async with self.models.use(asked.model, thinking) as reranker:
+                jobs = [
+                    reranker.arerank(
+                        job.query, job.docs, asked.instruction, asked.truncate_length,
+                        effort=self._effort(asked.effort),
+                    )
+                    for job in asked.jobs
+                ]  # fmt: skip
+                return list(await asyncio.gather(*jobs))
+        except ModelError:
+            await self.models.drop(asked.model)
+            raise
+
+    def _effort(self, effort: Effort) -> Effort:
+        deadline = self.settings.deadline
+        if deadline is None or (effort.within is not None and effort.within < deadline):
+            return effort
+        return replace(effort, within=deadline)
+
+    @contextlib.contextmanager
+    def _waits(self, asked: RerankRequest) -> Any:
+        """Count the documents of a request as waiting, if there is room for them.
+
+        Raises:
+            Refused: there is none.
+        """
+        if self._waiting and self._waiting + asked.documents > self.settings.max_waiting:
+            raise Refused("too many documents are waiting; ask again later", 429)
+        self._waiting += asked.documents
+        self.metrics.waiting.set(self._waiting)
+        try:
+            yield
+        finally:
+            self._waiting -= asked.documents
+            self.metrics.waiting.set(self._waiting)
+
+    def _count(
+        self, request: Request, rankings: list[list[dict[str, Any]]], seconds: float
+    ) -> None:
+        results = [result for ranking in rankings for result in ranking]
+        read = sum(r["prompt_tokens"] for r in results)
+        written = sum(r["tokens"] for r in results)
+        for result in results:
+            level = result["level"]
+            kind = "unread" if level is None else "full" if level == "full" else "stopped"
+            self.metrics.documents.labels("failed" if result["failure"] else kind).inc()
+        self.metrics.tokens.labels("read").inc(read)
+        self.metrics.tokens.labels("written").inc(written)
+        self.metrics.seconds.labels("documents").observe(seconds)
+        request.state.facts = {"documents": len(results), "tokens": written}
+
+    async def stream(self, request: Request) -> Response:
+        """Answer as documents finish: a line of JSON for each, and at the end their order."""
+        body = await self._body(request)
+        asked = parse_rerank(body, request.url.path)
+        thinking = self.settings.thinking if asked.thinking is None else asked.thinking
+        (job,) = asked.jobs
+
+        async def lines() -> AsyncIterator[bytes]:
+            finished: list[dict[str, Any]] = []
+            try:
+                with self._waits(asked):
+                    async with self.models.use(asked.model, thinking) as reranker:
+                        yield _line(
+                            {"model": self.models.of(asked.model), "documents": len(job.docs)}
+                        )
+                        async for result in reranker.aiter_rerank(
+                            job.query, job.docs, asked.instruction, asked.truncate_length,
+                            effort=self._effort(asked.effort),
+                        ):  # fmt: skip
+                            finished.append(result)
+                            yield _line(_shown(result))
+                order = [result["index"] for result in sort_results(finished)]
+                yield _line({"order": order, "tokens": sum(r["tokens"] for r in finished)})
+            except NotReadyError:
+                yield _line({"error": "the model is being loaded"})
+            except ErankLiteError as error:
+                yield _line({"error": error.message})
+
+        return StreamingResponse(
+            lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"}
+        )
+
+    # About the server
+
+    async def health(self, request: Request) -> Response:
+        """Tell whether a model is loaded."""
+        if self.models.ready:
+            return _json({"status": "ok"})
+        if self.models.failure is not None:
+            return _error("the model cannot be loaded", 503, None, request)
+        return _error("Loading model", 503, None, request)
+
+    async def list_models(self, request: Request) -> Response:
+        """Name the models."""
+        data = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "erank-lite"}
+            for name in self.models.names
+        ]
+        return _json({"object": "list", "data": data})
+
+    async def info(self, request: Request) -> Response:
+        """Tell what TEI's clients ask for."""
+        name = self.models.names[0]
+        reranker = self.models.loaded().get(name)
+        from erank_lite.serve.dialects import MAX_DOCUMENTS
+
+        return _json(
+            {
+                "model_id": name, "model_sha": None, "model_dtype": "float16",
+                "served_model_name": name,
+                "model_type": {"reranker": {"id2label": _LABELS, "label2id": _IDS}},
+                "max_concurrent_requests": self.settings.max_waiting,
+                "max_input_length": reranker.engine.context_length if reranker else 4096,
+                "max_batch_tokens": 16384, "max_batch_requests": None,
+                "max_client_batch_size": MAX_DOCUMENTS, "auto_truncate": True,
+                "tokenization_workers": 1, "version": __version__, "sha": None,
+                "docker_label": None,
+            }
+        )  # fmt: skip
+
+    async def tell_metrics(self, request: Request) -> Response:
+        """Tell what was counted."""
+        return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+    async def page(self, request: Request) -> Response:
+        """Return the page, or what it is made of."""
+        name = request.path_params.get("name", "index.html")
+        kinds = {"index.html": "text/html", "app.js": "text/javascript", "style.css": "text/css"}
+        if name not in kinds:
+            raise Refused("there is no such file", 404)
+        headers = {
+            "Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache",
+        }  # fmt: skip
+        data = (_PAGE / name).read_bytes()
+        return Response(data, media_type=f"{kinds[name]}; charset=utf-8", headers=headers)
+
+
+def _shown(result: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("index", "score", "probability", "rank_score", "expected_score", "level", "estimate",
+             "failure", "truncated", "forced", "reasoning", "tokens")  # fmt: skip
+    return {name: result[name] for name in names}
+
+
+def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    # In ASCII, as escapes: a text may hold half of a surrogate pair, which UTF-8 has not.
+    data = json.dumps(content, allow_nan=False).encode("ascii")
+    return Response(data, status, headers, "application/json")
+
+
+def _line(value: Any) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client went away; the body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _error(message: str, status: int, param: str | None, request: Request) -> Response:
+    headers = {"Retry-After": _RETRY} if status in (429, 503) else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    array = getattr(request.state, "array", False)
+    return _json(error_body(message, status, param, array), status, headers=headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    messages = {404: "there is no such route", 405: "the route takes another method"}
+    return _error(messages.get(error.status_code, error.detail), error.status_code, None, request)

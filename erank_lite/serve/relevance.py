@@ -1,0 +1,59 @@
+"""One number from 0 to 1 for each result, in whose order clients sort again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_STEP = 1e-9
+
+
+def relevance(results: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return `rank_score / 10` of each result, raised by billionths where that keeps the order.
+
+    Many documents tie, at zero mostly; their order is that of their expected scores, which a client
+    that sorts by the number alone would lose. What was not read to the end has the number of its
+    place; a failure has 0.
+
+    Args:
+        results: best first, as `Reranker.rerank` returns them.
+
+    Returns:
+        Numbers from 0 to 1, none larger than the one before it.
+
+    Example:
+        >>> relevance([
+        ...     {"rank_score": 8.0, "expected_score": 8.1},
+        ...     {"rank_score": 0.0, "expected_score": 0.5},
+        ...     {"rank_score": 0.0, "expected_score": 0.1},
+        ...     {"rank_score": None, "failure": "the document is empty"},
+        ... ])
+        [0.8, 1e-09, 0.0, 0.0]
+    """
+    numbers = [0.0] * len(results)
+    following: tuple[Any, ...] | None = None
+    below = 0.0
+    for place in range(len(results) - 1, -1, -1):
+        result = results[place]
+        if result.get("failure") is not None:
+            continue
+        value, key = _value(result), _key(result, place)
+        rises = following is not None and key != following
+        numbers[place] = max(value / 10, below + _STEP * rises)
+        below, following = numbers[place], key
+    if numbers and numbers[0] > 1:
+        numbers = [min(number, 1 - place * _STEP) for place, number in enumerate(numbers)]
+    return numbers
+
+
+def _value(result: Mapping[str, Any]) -> float:
+    value = result["rank_score"]
+    if value is None:
+        value = result.get("estimate")
+    return float(value or 0.0)
+
+
+def _key(result: Mapping[str, Any], place: int) -> tuple[Any, ...]:
+    """Return what tells a result's place from the next one's."""
+    unread = result.get("level", "full") is None
+    return _value(result), result.get("expected_score"), place if unread else None
