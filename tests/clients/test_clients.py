@@ -7,42 +7,14 @@ LlamaIndex, which want an older cohere, in another.
 from __future__ import annotations
 
 import asyncio
-import re
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from support.serving import KEY
 
 pytestmark = pytest.mark.clients
 
 QUERY = "bread fresh box"
 DOCS = ["The bakery opens at six.", "A loaf stays fresh in a bread box.", "Bread is baked."]
-KEY = "SECRET"
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    key = tmp_path_factory.mktemp("key") / "key"
-    key.write_text(f"{KEY}\n")
-    command = [
-        Path(sys.executable).with_name("erank-lite"), "serve", "--port", "0",
-        "--api-key-file", key, "--no-cache",
-    ]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            found = re.search(r"http://\S+?(?=;)", process.stderr.readline())
-            assert found is not None
-            import httpx
-
-            for _ in range(600):
-                if httpx.get(f"{found[0]}/health").status_code == 200:
-                    break
-            yield found[0]
-        finally:
-            process.terminate()
 
 
 def test_cohere_v2(address: str) -> None:

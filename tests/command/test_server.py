@@ -10,12 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from support.serving import serving
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
@@ -23,24 +22,6 @@ pytest.importorskip("starlette")
 COMMAND = str(Path(sys.executable).with_name("erank-lite"))
 DOCS = ["The bakery opens at six.", "A loaf stays fresh in a bread box.", "Bread is baked."]
 BODY = {"query": "how does bread stay fresh", "documents": DOCS}
-
-
-@contextmanager
-def serving(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    command = [COMMAND, "serve", "--port", "0", "--no-cache", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            line = process.stderr.readline()
-            found = re.search(r"http://\S+?(?=;)", line)
-            assert found is not None, line
-            for _ in range(600):
-                if httpx.get(f"{found[0]}/health").status_code == 200:
-                    break
-                time.sleep(0.05)
-            yield found[0], process
-        finally:
-            process.kill()
 
 
 def refused(*arguments: str) -> str:

@@ -80,7 +80,9 @@ function describe(result) {
   if (result.level === null) return "not read";
   if (result.level !== "full") return `stopped after ${result.level} tokens`;
   const marks = [];
-  if (result.probability !== null) marks.push(`${Math.round(100 * result.probability)} % sure`);
+  if (result.score !== null) {
+    marks.push(`${result.score} with ${Math.round(100 * result.probability)} %`);
+  }
   if (result.truncated) marks.push("truncated");
   return marks.join(", ");
 }
