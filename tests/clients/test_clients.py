@@ -13,7 +13,7 @@ from support.serving import KEY
 
 pytestmark = pytest.mark.clients
 
-QUERY = "bread fresh box"
+QUERY = "how does bread stay fresh"
 DOCS = ["The bakery opens at six.", "A loaf stays fresh in a bread box.", "Bread is baked."]
 
 

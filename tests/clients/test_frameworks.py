@@ -12,7 +12,7 @@ from erank_lite import Reranker
 
 pytestmark = pytest.mark.clients
 
-QUERY = "bread fresh box"
+QUERY = "how does bread stay fresh"
 DOCS = ["The bakery opens at six.", "A loaf stays fresh in a bread box.", "Bread is baked."]
 
 
@@ -85,12 +85,13 @@ def test_haystack(reranker: Reranker) -> None:
     assert again.get_component("ranker").top_k == 1
 
 
-def test_rerankers(reranker: Reranker) -> None:
+def test_rerankers() -> None:
     rerankers = pytest.importorskip("rerankers")
     import erank_lite.integrations.rerankers  # noqa: F401
 
-    found = rerankers.Reranker(reranker, model_type="ERankRanker").rank(QUERY, DOCS)
-    assert [r.doc_id for r in found.results] == [1, 2, 0]
+    ranker = rerankers.Reranker("erank-tiny", model_type="ERankRanker")
+    found = ranker.rank(QUERY, DOCS)
+    assert found.results[0].doc_id == 1
     assert [r.rank for r in found.results] == [1, 2, 3]
 
 
