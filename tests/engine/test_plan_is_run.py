@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ def test_on_made_up_machines(
 
     def engine(path: Path, plan: Plan) -> object:
         given.append((path, plan))
-        return object()
+        return SimpleNamespace()
 
     use(MACHINES[on], monkeypatch)
     monkeypatch.setattr(loading, "engine_class", lambda name: engine)
