@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from erank_lite.errors import ErankLiteError, InputError, ModelError
     from erank_lite.hybrid import hybrid_scores
     from erank_lite.reranker import Reranker, sort_results
+    from erank_lite.results.store import ResultStore
 
 # A Python that is started in a clone finds this folder before the installed package; the converter,
 # which belongs to it, lies beside it there.
@@ -26,6 +27,7 @@ __all__ = [
     "InputError",
     "ModelError",
     "Reranker",
+    "ResultStore",
     "__version__",
     "hybrid_scores",
     "sort_results",
@@ -37,6 +39,7 @@ _MODULES = {
     "InputError": "errors",
     "ModelError": "errors",
     "Reranker": "reranker",
+    "ResultStore": "results.store",
     "hybrid_scores": "hybrid",
     "sort_results": "reranker",
 }

@@ -56,6 +56,7 @@ class Result(TypedDict, total=False):
             where these simply follow the others); else None.
         tokens: how many the model wrote.
         prompt_tokens: how many it read.
+        reading_rank: with an `Effort`, the place in which it was to be read, from 1.
         engine: what computed it.
     """
 
@@ -75,13 +76,15 @@ class Result(TypedDict, total=False):
     estimate: float | None
     tokens: int
     prompt_tokens: int
+    reading_rank: int
     engine: str
 
 
 _log = logging.getLogger(__name__)
 _REMOTE_RESERVE = 0.1  # of the time, where a server computes
 _ANSWER = 4  # tokens that are written when an answer is asked for
-_LONGEST_STEP = 512  # tokens that are read while nothing can be told to stop
+_ASKED = 8  # tokens that are read to ask for it
+_STEP = 256  # tokens of half a step, during which nothing can be told to stop
 _FIRST_PASS = 0.3  # of the time, for the first pass
 _LOOKED_AT = 32  # documents of a job that a forecast reads
 
@@ -140,6 +143,11 @@ class Reranker:
             InputError: an option cannot.
         """
         self.thinking = parse_thinking(thinking)
+        if not isinstance(first_pass, Engine | str | Path | Reranker | None):
+            kind = type(first_pass).__name__
+            raise InputError(f"first_pass must be a model or a Reranker, not {kind}")
+        if not isinstance(results, ResultStore | None):
+            raise InputError(f"results must be a ResultStore, not {type(results).__name__}")
         if not isinstance(model, Engine | str | Path):
             raise InputError(f"model must be a path or an engine, not {type(model).__name__}")
         self._owned = not isinstance(model, Engine)
@@ -309,6 +317,8 @@ class Reranker:
                         yield result
         for _, result in batch.rest():
             yield result
+        if batch.mistake is not None:
+            raise batch.mistake
 
     def rerank_many(
         self,
@@ -532,11 +542,12 @@ class Reranker:
             raise batch.mistake
 
     def _batch(self, jobs: Iterable[_Job], effort: Effort) -> _Batch:
+        _check_effort(effort)
         budget = None
         if effort.limited:
-            engine = self.engine
-            reserve = self._reserve(effort.within or 0.0)
-            budget = Budget(effort, lambda: engine.tokens_generated, reserve)
+            jobs = tuple(jobs)
+            reserve = self._reserve(effort.within or 0.0, jobs)
+            budget = Budget(effort, reserve)
         return _Batch(self, jobs, effort.depth, budget)
 
     def _result_facts(self) -> dict[str, Any] | None:
@@ -545,20 +556,19 @@ class Reranker:
         limit = self._guides.max_new_tokens
         return facts and facts | {"thinking": self.thinking, "max_new_tokens": limit}
 
-    def _reserve(self, within: float) -> float:
+    def _reserve(self, within: float, jobs: Iterable[_Job]) -> float:
         """Return the seconds that are kept back for the answers of what is under way."""
         pace, sequences = self.engine.pace, self.engine.plan.sequences or 1
         if pace is None:
             return _REMOTE_RESERVE * within
-        tokens = self._guides.with_thinking("none").max_tokens()
-        answers = sequences * pace.document(tokens, _ANSWER, sequences)
-        return answers + pace.document(_LONGEST_STEP, 0, 1)
+        together = max(1, min(sequences, sum(len(job.docs) for job in jobs)))
+        answers = together * pace.document(_ASKED, _ANSWER, together)
+        return answers + pace.document(_STEP, 0, 1)
 
-    def _reading_order(self, job: _Job, budget: Budget | None) -> tuple[list[int], list[float]]:
-        """Return the places of a job's documents as they are read, and the first pass' scores."""
-        names = ("first_stage_score",)
+    def _reading_order(self, job: _Job, budget: Budget | None) -> list[int]:
+        """Return the places of a job's documents as they are read."""
         if self._first_pass is None:
-            return reading_order(job.docs, names), []
+            return reading_order(job.docs)
         left = budget.left() if budget else None
         try:
             ranked = self._first_pass.rerank(
@@ -566,13 +576,12 @@ class Reranker:
                 effort=FULL if left is None else Effort(within=left * _FIRST_PASS),
             )  # fmt: skip
         except ModelError as error:
-            _log.warning("the first pass failed: %s; its order is that of the documents", error)
-            return reading_order(job.docs, names), []
-        scores = [0.0] * len(job.docs)
-        for result in ranked:
-            rank_score = result["rank_score"]
-            scores[result["index"]] = result["estimate"] if rank_score is None else rank_score
-        return [result["index"] for result in ranked], [score or 0.0 for score in scores]
+            _log.warning(
+                "the first pass failed (%s): documents are read as if there were none",
+                error.message,
+            )
+            return reading_order(job.docs)
+        return [result["index"] for result in ranked]
 
 
 @dataclass(frozen=True)
@@ -586,7 +595,13 @@ class _Job:
     truncate_length: int | None
 
 
+def _check_effort(effort: Any) -> None:
+    if not isinstance(effort, Effort):
+        raise InputError(f"effort must be an Effort, not {type(effort).__name__}")
+
+
 def _of_many(effort: Effort) -> Effort:
+    _check_effort(effort)
     if effort.limited:
         raise InputError(
             "a budget of time or tokens is for one query", "give `depth`, or call `rerank`"
@@ -614,15 +629,17 @@ class _Batch:
         self._twins: dict[int, list[int]] = {}
         self._scores: dict[int, tuple[Score, int]] = {}
         self._ready: deque[tuple[int, tuple[Score, int]]] = deque()
-        self._first_pass: dict[tuple[int, int], float] = {}
+        self._reading_rank: dict[tuple[int, int], int] = {}
         self._keep_as: dict[int, bytes] = {}
         # Of the one query that a budget is for: the documents in reading order, and what came back.
+        self._job: _Job | None = None
         self._order: dict[int, Doc] = {}
         self._read: dict[int, dict[str, Any]] = {}
         self._guide_of: dict[int, ScoreGuide] = {}
         self.mistake: Exception | None = None
         if budget is not None:
             (job,) = jobs = tuple(jobs)
+            self._job = job
             self._order = {index: job.docs[index] for index in self._begin(0, job)}
         requests = self._requests(jobs)
         self.source: Iterator[Request[ScoreGuide]] | BudgetSource = requests
@@ -651,8 +668,8 @@ class _Batch:
         """Return the places of a job's documents in the order in which they are read."""
         if self._depth is None and self._budget is None:
             return range(len(job.docs))
-        order, scores = self._reranker._reading_order(job, self._budget)
-        self._first_pass |= {(number, i): score for i, score in enumerate(scores)}
+        order = self._reranker._reading_order(job, self._budget)
+        self._reading_rank |= {(number, index): rank for rank, index in enumerate(order, 1)}
         return order
 
     def _request(
@@ -696,7 +713,7 @@ class _Batch:
     def _guide(self, key: int, prompt: Prompt) -> ScoreGuide:
         if self._budget is None:
             return self._guides.guide(prompt)
-        guide = self._guide_of[key] = self._guides.guide(prompt, self._budget.spent)
+        guide = self._guide_of[key] = self._guides.guide(prompt, self._budget.wrote)
         return guide
 
     def _writes(self, key: int) -> bool:
@@ -706,6 +723,7 @@ class _Batch:
         """Take what the engine completed, for the document and for those of the same prompt."""
         if isinstance(self.source, BudgetSource):
             self.source.came_back(completion.key)
+            self._guide_of.pop(completion.key, None)
         score = completion.guide.score()
         if score.stopped == 0 and score.score is None:
             return  # the budget was spent before it was begun
@@ -732,6 +750,7 @@ class _Batch:
 
     def rest(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield what is finished since the last call, and then what was not read."""
+        self._look_up_rest()
         yield from self.results()
         expected = estimate([self._read[i] for i in self._order if i in self._read])
         for place, (index, doc) in enumerate(self._order.items()):
@@ -740,13 +759,24 @@ class _Batch:
                 beyond = self._depth is not None and place >= self._depth  # these follow the others
                 yield 0, result | {"estimate": None if beyond else expected}
 
+    def _look_up_rest(self) -> None:
+        """Take what is kept of documents that the budget left unread: it costs nothing."""
+        if self._job is None or self._reranker._facts is None:
+            return
+        for index in list(self._order)[: self._depth]:
+            if index in self._read or any(d[1] == index for d in self._documents.values()):
+                continue
+            for request in self._request(0, index, self._order[index], self._job.prompts):
+                self._documents.pop(request.key)
+
     def _result(
         self, number: int, index: int, doc: Doc, score: Score, truncated: bool,
         tokens: tuple[int, int],
     ) -> dict[str, Any]:  # fmt: skip
         result = _result(doc, index, score, truncated)
-        if (number, index) in self._first_pass:
-            result["first_pass_score"] = self._first_pass.pop((number, index))
+        rank = self._reading_rank.pop((number, index), None)
+        if rank is not None:
+            result["reading_rank"] = rank
         read, written = tokens
         return result | {"tokens": written, "prompt_tokens": read, "engine": self._engine}
 
@@ -756,8 +786,8 @@ def sort_results(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Documents that were not read to the end are placed by their estimate. Equal rank scores (all the
     zeros, mostly) are ordered by the expected score if every tied document has it, else by the
-    first pass' or the first stage's score if every one has that, else as they came in. After them
-    come documents that were not read and of which nothing is expected, then failures.
+    order of reading or the first stage's score if every one has that, else as they came in. After
+    them come documents that were not read and of which nothing is expected, then failures.
 
     Example:
         >>> results = [
@@ -773,9 +803,9 @@ def sort_results(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     placed: list[dict[str, Any]] = []
     for _, group in groupby(order, key=_place):
         tied = list(group)
-        for name in ("expected_score", "first_pass_score", "first_stage_score"):
+        for name, sign in (("expected_score", -1), ("reading_rank", 1), ("first_stage_score", -1)):
             if len(tied) > 1 and all(isinstance(r.get(name), numbers.Real) for r in tied):
-                tied.sort(key=lambda r, name=name: -r[name])  # type: ignore[misc]
+                tied.sort(key=lambda r, name=name, sign=sign: sign * r[name])  # type: ignore[misc]
                 break
         placed += [dict(r) for r in tied]
     return [{**result, "rank": rank} for rank, result in enumerate(placed, 1)]

@@ -12,6 +12,7 @@ from erank_lite.cli.output import printable
 from erank_lite.util.json_lines import json_line
 from erank_lite.util.units import counted, gib
 
+_MOST = 1_000_000_000
 app = typer.Typer(add_completion=False)
 
 
@@ -24,10 +25,12 @@ def plan(
     engine: Annotated[str, typer.Option(help="As --engine of rerank.")] = "auto",
     option: options.EngineOption = None,
     documents: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Of the job whose time is foretold.")
+        int,
+        typer.Option(min=1, max=_MOST, metavar="N", help="Of the job whose time is foretold."),
     ] = 100,
     document_tokens: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Tokens of each of these documents.")
+        int,
+        typer.Option(min=1, max=_MOST, metavar="N", help="Tokens of each of these documents."),
     ] = 300,
     thinking: options.Thinking = "full",
     as_json: options.AsJson = False,

@@ -220,6 +220,8 @@ def rerank(
             "--first-pass alone changes nothing: every document is read all the same",
             "say how many are to be, as in --depth 30",
         )
+    if first_pass is not None:
+        _check_first_pass(first_pass)
     # A job that is ended from outside prints what is finished, as one that is interrupted.
     interrupt_when_ended()
     if model is None:
@@ -287,6 +289,19 @@ def rerank(
         raise typer.Exit(_ALL_FAILED)
 
 
+def _check_first_pass(model: str) -> None:
+    """Find a name that is wrong before the other model is downloaded and loaded."""
+    from erank_lite.engines.choose import plan
+    from erank_lite.machine.hardware import probe
+    from erank_lite.models.inspect import inspect
+    from erank_lite.models.ref import ModelRef
+
+    try:
+        plan(inspect(ModelRef.parse(model)), probe())
+    except (InputError, ModelError) as error:
+        raise type(error)(f"--first-pass: {error.message}", error.hint) from None
+
+
 def _check(query: str, records: Sequence[Record], alpha: float | None) -> None:
     """Find what would fail later, before the model is loaded."""
     if not records:
@@ -321,7 +336,8 @@ def _spared(results: Sequence[dict[str, Any]]) -> str:
         return ""
     if unread == len(results):
         return "; no document could be read: they are as they came, or as the first stage has them"
-    parts = [f"{len(results) - unread - stopped} read through"]
+    read = sum(r["level"] == "full" and r["failure"] is None for r in results)
+    parts = [f"{read} read through"]
     parts += [f"{stopped} stopped"] if stopped else []
     return f"; {', '.join([*parts, f'{unread} unread'])}"
 

@@ -25,8 +25,8 @@ def serve(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="As for rerank, with its engine and options after commas: erank-tiny,thinking=… "
-            "does not belong here. Repeat for several: the first answers for unknown names, the "
+            help="As for rerank, with its engine and options after commas, as in "
+            "erank-tiny,sequences=8. Repeat for several: the first answers for unknown names, the "
             "others are loaded when they are asked for.",
             show_default="erank-tiny",
         ),
@@ -84,9 +84,13 @@ def serve(
 
     from erank_lite.benchmarks.spec import ModelSpec
     from erank_lite.cli.progress import TerminalReporter
+    from erank_lite.engines.choose import plan
     from erank_lite.families.erank.score import parse_thinking
     from erank_lite.load import resolve
+    from erank_lite.machine.hardware import probe
     from erank_lite.models.checkpoint import BUNDLED_MODEL
+    from erank_lite.models.inspect import inspect
+    from erank_lite.models.ref import ModelRef
     from erank_lite.reranker import Reranker
     from erank_lite.results.store import ResultStore
     from erank_lite.serve.app import Server, Settings
@@ -101,12 +105,14 @@ def serve(
             "give --api-key-file FILE, or serve 127.0.0.1",
         )
     given = options.engine_options(option, strict=strict or None)
-    specs = {}
+    specs, aliases = {}, {}
     for text in model or [BUNDLED_MODEL]:
         spec = ModelSpec.parse(text, **given)
         if spec.label in specs:
             raise InputError(f"{spec.label} is named twice")
-        specs[spec.label] = spec
+        # A name or an option that is wrong ends the command, not a request hours later.
+        plan(inspect(ModelRef.parse(spec.model)), probe(), spec.engine, spec.options)
+        specs[spec.label], aliases[text] = spec, spec.label
     store = ResultStore() if cache else None
     reporter = TerminalReporter()
 
@@ -119,13 +125,14 @@ def serve(
 
     def memory(name: str) -> int | None:
         spec = specs[name]
-        plan, _ = resolve(spec.model, spec.engine, spec.options, reporter)
-        return plan.memory
+        decided, _ = resolve(spec.model, spec.engine, spec.options, reporter)
+        return decided.memory
 
     # Taken before anything is loaded: an address that is in use is told at once.
     listener = _listen(host, port)
     guard = Guard(key, allowed_hosts(host, allowed_host or ()))
-    server = Server(Models(list(specs), load, memory), Settings(guard, None, deadline))
+    models = Models(list(specs), load, memory, aliases=aliases)
+    server = Server(models, Settings(guard, None, deadline))
     access = logging.getLogger("erank_lite.access")
     access.setLevel(logging.INFO)
     access.propagate = False
@@ -147,7 +154,7 @@ def serve(
 
 def _key(file: Path) -> str:
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = file.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"`{file}` cannot be read: {error}") from None
     key = lines[0].strip() if lines else ""
@@ -159,9 +166,11 @@ def _key(file: Path) -> str:
 def _listen(host: str, port: int) -> socket.socket:
     try:
         (family, kind, _, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        listener = socket.socket(family, kind)
+        # With the protocol named, asyncio sends what is small at once (TCP_NODELAY).
+        listener = socket.socket(family, kind, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(_CONNECTIONS)
     except OSError as error:
         raise InputError(
             f"{host} port {port} cannot be served: {error.strerror or error}",

@@ -38,15 +38,13 @@ class Effort:
             InputError: a value cannot be used.
         """
         if self.depth is not None and (not _whole(self.depth) or self.depth < 1):
-            raise InputError(f"depth must be a number of documents from 1, not {self.depth!r}")
+            raise InputError(
+                f"depth must be a number of documents from 1, not {_shown(self.depth)}"
+            )
         if self.tokens is not None and not _whole(self.tokens):
-            raise InputError(f"a budget must be a number of tokens, not {self.tokens!r}")
-        if self.within is not None and (
-            not isinstance(self.within, numbers.Real)
-            or isinstance(self.within, bool)
-            or math.isnan(self.within)
-        ):
-            raise InputError(f"within must be a number of seconds, not {self.within!r}")
+            raise InputError(f"a budget must be a number of tokens, not {_shown(self.tokens)}")
+        if self.within is not None and not _number(self.within):
+            raise InputError(f"within must be a number of seconds, not {_shown(self.within)}")
 
     @property
     def limited(self) -> bool:
@@ -56,6 +54,22 @@ class Effort:
 
 FULL = Effort()
 """Every document is read to the end."""
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:40]
+    except ValueError:  # a whole number of thousands of digits
+        return "such a number"
+
+
+def _number(value: object) -> bool:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    try:
+        return not math.isnan(float(value))
+    except OverflowError:
+        return False
 
 
 def _whole(value: object) -> bool:

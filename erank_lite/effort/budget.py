@@ -15,7 +15,7 @@ from erank_lite.effort import Effort
 from erank_lite.types import Request
 
 _LOOK = 0.25  # seconds between two looks at the clock, at the most
-_MOST_KEPT_BACK = 0.5  # of the time, however long the last answers are expected to take
+_MOST_KEPT_BACK = 0.25  # of the time, however long the last answers are expected to take
 
 
 class OutOfTimeError(Exception):
@@ -27,7 +27,7 @@ class Budget:
 
     Example:
         >>> now = 0.0
-        >>> budget = Budget(Effort(within=10), written=lambda: 0, reserve=2, clock=lambda: now)
+        >>> budget = Budget(Effort(within=10), reserve=2, clock=lambda: now)
         >>> budget.spent(), budget.over()
         (False, False)
         >>> now = 8.5
@@ -38,7 +38,6 @@ class Budget:
     def __init__(
         self,
         effort: Effort,
-        written: Callable[[], int],
         reserve: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -46,20 +45,24 @@ class Budget:
 
         Args:
             effort: the limits.
-            written: how many tokens the engine has written so far.
             reserve: seconds that the last answers are expected to take.
             clock: the time in seconds.
         """
-        self._clock, self._written = clock, written
+        self._clock, self._written = clock, 0
         self._end = self._last = float("inf")
         if effort.within is not None:
             self._end = clock() + effort.within
             self._last = self._end - min(reserve, _MOST_KEPT_BACK * max(0.0, effort.within))
-        self._tokens = float("inf") if effort.tokens is None else written() + effort.tokens
+        self._tokens = float("inf") if effort.tokens is None else effort.tokens
+
+    def wrote(self) -> bool:
+        """Count a token of reasoning; return whether the budget is spent."""
+        self._written += 1
+        return self.spent()
 
     def spent(self) -> bool:
         """Return whether nothing is to be begun any more, and what is under way is to answer."""
-        return self._written() >= self._tokens or self._clock() >= self._last
+        return self._written >= self._tokens or self._clock() >= self._last
 
     def over(self) -> bool:
         """Return whether nothing is waited for any more."""

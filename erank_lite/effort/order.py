@@ -6,6 +6,7 @@ import math
 import numbers
 import statistics
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from erank_lite.documents import Doc
@@ -13,31 +14,30 @@ from erank_lite.documents import Doc
 _LAST, _FEWEST = 1 / 3, 5
 
 
-def reading_order(docs: Sequence[Doc], names: Sequence[str]) -> list[int]:
+def reading_order(docs: Sequence[Doc]) -> list[int]:
     """Return the places of documents in the order in which they are read.
 
-    Args:
-        docs: the documents.
-        names: keys of scores, the first that all documents have as a number decides, highest first;
-            where there is none, they are read as they came.
+    That is by `first_stage_score`, highest first, if all have it as a number; else as they came.
 
     Example:
-        >>> docs = [{"content": "a", "bm25": 2}, {"content": "b", "bm25": 7}]
-        >>> reading_order(docs, ["bm25"]), reading_order(docs, ["other"])
-        ([1, 0], [0, 1])
+        >>> docs = [{"content": "a", "first_stage_score": 2}, {"content": "b"}]
+        >>> reading_order(docs), reading_order([docs[0], docs[0] | {"first_stage_score": 7}])
+        ([0, 1], [1, 0])
     """
-    for name in names:
-        scores = [_number(doc, name) for doc in docs]
-        if all(score is not None for score in scores):
-            return sorted(range(len(docs)), key=lambda i: -(scores[i] or 0.0))
-    return list(range(len(docs)))
+    scores = [_score(doc) for doc in docs]
+    if any(score is None for score in scores):
+        return list(range(len(docs)))
+    return sorted(range(len(docs)), key=lambda i: -(scores[i] or 0.0))
 
 
-def _number(doc: Doc, name: str) -> float | None:
-    value = doc.get(name) if isinstance(doc, Mapping) else None
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or math.isnan(value):
+def _score(doc: Doc) -> float | None:
+    value = doc.get("first_stage_score") if isinstance(doc, Mapping) else None
+    if not isinstance(value, numbers.Real | Decimal) or isinstance(value, bool):
         return None
-    return float(value)
+    try:
+        return None if math.isnan(value) else float(value)
+    except (OverflowError, ValueError):
+        return None
 
 
 def estimate(read: Sequence[Mapping[str, Any]]) -> float | None:

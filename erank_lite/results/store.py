@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 _NAME = "results.sqlite"
 _VERSION = 1
 _MAX_BYTES = 256 * 1024**2
-_WAIT = 5.0  # seconds for another process that writes
+_WAIT = 1.0  # seconds for another process that writes
 _EVERY = 512  # results after which the size is looked at
 _TABLES = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
@@ -71,7 +71,7 @@ def clear_results() -> int:
         ModelError: there is no cache, or it cannot be removed.
     """
     path, removed = results_file(), 0
-    for file in path.parent.glob(f"{path.name}*"):
+    for file in (path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm")):
         try:
             removed += file.stat().st_size
             file.unlink()
@@ -125,7 +125,10 @@ class ResultStore:
     """
 
     def __init__(
-        self, path: Path | None = None, keep_reasoning: bool = False, max_bytes: int = _MAX_BYTES
+        self,
+        path: Path | str | None = None,
+        keep_reasoning: bool = False,
+        max_bytes: int = _MAX_BYTES,
     ) -> None:
         """Open the file, or make it.
 
@@ -140,7 +143,7 @@ class ResultStore:
         self._secret = b""
         self._added = 0
         try:
-            self.path: Path | None = results_file() if path is None else path
+            self.path = results_file() if path is None else Path(path)
             self._database = self._open(self.path)
         except (ErankLiteError, OSError, sqlite3.Error) as error:
             self._give_up(error)
@@ -156,15 +159,16 @@ class ResultStore:
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=NORMAL")
             database.executescript(_TABLES)
+            # One process at a time: two that begin at once must have the same secret.
+            database.execute("BEGIN IMMEDIATE")
             facts = dict(database.execute("SELECT name, value FROM facts"))
-            if facts.get("version") != str(_VERSION).encode():
+            version = str(_VERSION).encode()
+            if facts.get("version") != version or not isinstance(facts.get("secret"), bytes):
                 database.execute("DELETE FROM results")
-                new = [("version", str(_VERSION).encode())]
-                if "secret" not in facts:
-                    new.append(("secret", secrets.token_bytes(32)))
-                database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", new)
-                facts = dict(database.execute("SELECT name, value FROM facts"))
-            self._secret = bytes(facts["secret"])
+                facts = {"version": version, "secret": secrets.token_bytes(32)}
+                database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
+            database.execute("COMMIT")
+            self._secret = facts["secret"]
         except BaseException:
             database.close()
             raise
@@ -187,13 +191,18 @@ class ResultStore:
             row = database.execute("SELECT value FROM results WHERE key = ?", (key,)).fetchone()
             if row is None:
                 return None
-            found = json.loads(row[0])
+            try:
+                found = json.loads(row[0])
+                score = Score(**({"reasoning": "", "completion": ""} | found["score"]))
+                tokens, engine = int(found["tokens"]), str(found["engine"])
+            except (ValueError, KeyError, TypeError):  # somebody edited it
+                database.execute("DELETE FROM results WHERE key = ?", (key,))
+                return None
             if self._reasoning and "reasoning" not in found["score"]:
                 return None
-            score = Score(**({"reasoning": "", "completion": ""} | found["score"]))
             now = (time.time_ns(), key)
             database.execute("UPDATE results SET used = ? WHERE key = ?", now)
-            return KeptScore(score, found["tokens"], found["engine"])
+            return KeptScore(score, tokens, engine)
 
         return self._do(find, None)
 
@@ -214,9 +223,13 @@ class ResultStore:
 
     def _shrink(self, database: sqlite3.Connection) -> None:
         """Let go of what was not used for the longest, down to nine tenths of what is allowed."""
-        sizes = "SELECT count(*), coalesce(sum(length(key) + length(value)), 0) FROM results"
-        count, size = database.execute(sizes).fetchone()
+        pages, free, page = (
+            database.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        size = (pages - free) * page
         if size > self._max_bytes:
+            count = database.execute("SELECT count(*) FROM results").fetchone()[0]
             gone = count - int(count * 0.9 * self._max_bytes / size)
             oldest = "SELECT key FROM results ORDER BY used LIMIT ?"
             database.execute(f"DELETE FROM results WHERE key IN ({oldest})", (gone,))
@@ -247,11 +260,17 @@ class ResultStore:
                 return otherwise
 
     def _give_up(self, error: Exception) -> None:
-        _log.warning("results are not kept: `%s`: %s", _NAME, error)
-        self.close()
+        where = getattr(self, "path", None) or _NAME
+        hint = "`erank-lite cache clear results` begins anew"
+        _log.warning("results are not kept: `%s`: %s; %s", where, error, hint)
+        if self._database is not None:
+            self._database.close()
+            self._database = None
 
     def close(self) -> None:
         """Close the file."""
+        if self._added:
+            self._do(self._shrink, None)
         if self._database is not None:
             self._database.close()
             self._database = None

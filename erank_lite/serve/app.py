@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from erank_lite.serve.dialects import (
 from erank_lite.serve.guard import Guard
 from erank_lite.serve.metrics import CONTENT_TYPE, Metrics
 from erank_lite.serve.models import Models, NotReadyError
+from erank_lite.util.json_lines import finite
 from erank_lite.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ _OPEN = frozenset({"/health", "/", "/page/app.js", "/page/style.css"})
 _LABELS, _IDS = {"0": "LABEL_0"}, {"LABEL_0": 0}  # TEI's clients look at the first key above
 _CLOSED = 499  # the client went away
 _RETRY = "5"  # seconds
+_CLOSING = (401, 403, 408, 413)
+_LONGEST_PATH = 200  # characters, in the log
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,13 @@ class Server:
             Route("/", self._guarded(self.page)),
             Route("/page/{name}", self._guarded(self.page)),
         ]
-        return Starlette(
+        app = Starlette(
             routes=routes,
             lifespan=self._lifespan,
-            exception_handlers={HTTPException: _http_error},
+            exception_handlers={HTTPException: self._http_error},
         )
+        app.router.redirect_slashes = False  # the Host header would decide where to
+        return app
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -119,9 +124,11 @@ class Server:
         self, handler: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
-            begun, path = time.perf_counter(), request.url.path
+            request.state.begun = time.monotonic()
             request.state.array = False
             request.state.facts = {}
+            # The path as it was asked for, not as the Host header would have it.
+            path = request.scope["path"]
             try:
                 self.settings.guard.check_host(request)
                 if path not in _OPEN:
@@ -134,20 +141,39 @@ class Server:
             except NotReadyError:
                 response = _error("Loading model", 503, None, request)
             except ModelError as error:
-                response = _error(error.message, 503, None, request)
+                # What is wrong with a model names files of this machine: for the log alone.
+                _log.error("%s", error)
+                response = _error("the model cannot answer now", 503, None, request)
+            except asyncio.CancelledError:
+                response = _error("the server is ending", 503, None, request)
             except Exception:
                 _log.exception("a request could not be answered")
                 response = _error("the server failed to answer", 500, None, request)
-            self.metrics.requests.labels(path, str(response.status_code)).inc()
-            facts = {
-                "method": request.method, "path": path, "status": response.status_code,
-                "seconds": round(time.perf_counter() - begun, 4),
-                "client": request.client.host if request.client else None,
-            }  # fmt: skip
-            _access.info(json.dumps(facts | request.state.facts))
+            if not isinstance(response, StreamingResponse):
+                self._log_access(request, response.status_code)
             return response
 
         return handle
+
+    def _log_access(self, request: Request, status: int) -> None:
+        route = request.scope.get("route")
+        name = route.path if isinstance(route, Route) else "other"
+        self.metrics.requests.labels(name, str(status)).inc()
+        begun = getattr(request.state, "begun", time.monotonic())
+        facts = {
+            "method": request.method, "path": request.scope["path"][:_LONGEST_PATH],
+            "status": status, "seconds": round(time.monotonic() - begun, 4),
+            "client": request.client.host if request.client else None,
+        }  # fmt: skip
+        _access.info(json.dumps(facts | getattr(request.state, "facts", {})))
+
+    async def _http_error(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        messages = {404: "there is no such route", 405: "the route takes another method"}
+        message = messages.get(error.status_code, error.detail)
+        response = _error(message, error.status_code, None, request, error.headers or {})
+        self._log_access(request, error.status_code)
+        return response
 
     async def _body(self, request: Request) -> dict[str, Any]:
         begun = time.perf_counter()
@@ -161,7 +187,7 @@ class Server:
     async def rerank(self, request: Request) -> Response:
         """Answer a request to rerank."""
         return await self._answer(
-            request, parse_rerank(await self._body(request), request.url.path)
+            request, parse_rerank(await self._body(request), request.scope["path"])
         )
 
     async def score(self, request: Request) -> Response:
@@ -171,7 +197,7 @@ class Server:
     async def _answer(self, request: Request, asked: RerankRequest) -> Response:
         begun = time.perf_counter()
         with self._waits(asked):
-            work = asyncio.create_task(self._rank(asked))
+            work = asyncio.create_task(self._rank(asked, request.state.begun))
             gone = asyncio.create_task(_gone(request))
             try:
                 await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -191,14 +217,14 @@ class Server:
                        "x-inference-time": str(round(1000 * seconds))}  # fmt: skip
         return _json(answer(asked, rankings, model), headers=headers)
 
-    async def _rank(self, asked: RerankRequest) -> list[list[dict[str, Any]]]:
+    async def _rank(self, asked: RerankRequest, begun: float) -> list[list[dict[str, Any]]]:
         thinking = self.settings.thinking if asked.thinking is None else asked.thinking
         try:
             async with self.models.use(asked.model, thinking) as reranker:
                 jobs = [
                     reranker.arerank(
                         job.query, job.docs, asked.instruction, asked.truncate_length,
-                        effort=self._effort(asked.effort),
+                        effort=self._effort(asked.effort, begun),
                     )
                     for job in asked.jobs
                 ]  # fmt: skip
@@ -207,11 +233,16 @@ class Server:
             await self.models.drop(asked.model)
             raise
 
-    def _effort(self, effort: Effort) -> Effort:
-        deadline = self.settings.deadline
-        if deadline is None or (effort.within is not None and effort.within < deadline):
+    def _effort(self, effort: Effort, begun: float) -> Effort:
+        """Return what is left of a request's time, counted from its arrival."""
+        limits = [limit for limit in (self.settings.deadline, effort.within) if limit is not None]
+        if not limits:
             return effort
-        return replace(effort, within=deadline)
+        return replace(effort, within=float(min(limits)) - (time.monotonic() - begun))
+
+    def _check_room(self, asked: RerankRequest) -> None:
+        if self._waiting and self._waiting + asked.documents > self.settings.max_waiting:
+            raise Refused("too many documents are waiting; ask again later", 429)
 
     @contextlib.contextmanager
     def _waits(self, asked: RerankRequest) -> Any:
@@ -220,8 +251,7 @@ class Server:
         Raises:
             Refused: there is none.
         """
-        if self._waiting and self._waiting + asked.documents > self.settings.max_waiting:
-            raise Refused("too many documents are waiting; ask again later", 429)
+        self._check_room(asked)
         self._waiting += asked.documents
         self.metrics.waiting.set(self._waiting)
         try:
@@ -231,7 +261,7 @@ class Server:
             self.metrics.waiting.set(self._waiting)
 
     def _count(
-        self, request: Request, rankings: list[list[dict[str, Any]]], seconds: float
+        self, request: Request, rankings: Sequence[Sequence[Mapping[str, Any]]], seconds: float
     ) -> None:
         results = [result for ranking in rankings for result in ranking]
         read = sum(r["prompt_tokens"] for r in results)
@@ -248,30 +278,36 @@ class Server:
     async def stream(self, request: Request) -> Response:
         """Answer as documents finish: a line of JSON for each, and at the end their order."""
         body = await self._body(request)
-        asked = parse_rerank(body, request.url.path)
+        asked = parse_rerank(body, request.scope["path"])
         thinking = self.settings.thinking if asked.thinking is None else asked.thinking
         (job,) = asked.jobs
+        self._check_room(asked)
+        async with self.models.use(asked.model, thinking):
+            pass  # what cannot be loaded has a status of its own
 
         async def lines() -> AsyncIterator[bytes]:
             finished: list[dict[str, Any]] = []
             try:
                 with self._waits(asked):
                     async with self.models.use(asked.model, thinking) as reranker:
-                        yield _line(
-                            {"model": self.models.of(asked.model), "documents": len(job.docs)}
-                        )
+                        name = self.models.of(asked.model)
+                        yield _line({"model": name, "documents": len(job.docs)})
                         async for result in reranker.aiter_rerank(
                             job.query, job.docs, asked.instruction, asked.truncate_length,
-                            effort=self._effort(asked.effort),
+                            effort=self._effort(asked.effort, request.state.begun),
                         ):  # fmt: skip
                             finished.append(result)
                             yield _line(_shown(result))
                 order = [result["index"] for result in sort_results(finished)]
                 yield _line({"order": order, "tokens": sum(r["tokens"] for r in finished)})
-            except NotReadyError:
-                yield _line({"error": "the model is being loaded"})
-            except ErankLiteError as error:
+            except InputError as error:
                 yield _line({"error": error.message})
+            except (ModelError, NotReadyError) as error:
+                _log.error("%s", error)
+                yield _line({"error": "the model cannot answer now"})
+            finally:
+                self._count(request, [finished], time.monotonic() - request.state.begun)
+                self._log_access(request, 200)
 
         return StreamingResponse(
             lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"}
@@ -341,7 +377,10 @@ def _shown(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     # In ASCII, as escapes: a text may hold half of a surrogate pair, which UTF-8 has not.
-    data = json.dumps(content, allow_nan=False).encode("ascii")
+    try:
+        data = json.dumps(content, allow_nan=False).encode("ascii")
+    except ValueError:  # a document's own number, such as 1e999
+        data = json.dumps(finite(content), allow_nan=False).encode("ascii")
     return Response(data, status, headers, "application/json")
 
 
@@ -355,15 +394,19 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _error(message: str, status: int, param: str | None, request: Request) -> Response:
-    headers = {"Retry-After": _RETRY} if status in (429, 503) else {}
+def _error(
+    message: str,
+    status: int,
+    param: str | None,
+    request: Request,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    found = dict(headers or {})
+    if status in (429, 503):
+        found["Retry-After"] = _RETRY
     if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+        found["WWW-Authenticate"] = "Bearer"
+    if status in _CLOSING:
+        found["Connection"] = "close"  # what follows of the body is not read
     array = getattr(request.state, "array", False)
-    return _json(error_body(message, status, param, array), status, headers=headers)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    messages = {404: "there is no such route", 405: "the route takes another method"}
-    return _error(messages.get(error.status_code, error.detail), error.status_code, None, request)
+    return _json(error_body(message, status, param, array), status, found)

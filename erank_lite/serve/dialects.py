@@ -17,7 +17,7 @@ import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from erank_lite.effort import Effort
@@ -28,6 +28,8 @@ from erank_lite.serve.relevance import relevance
 
 MAX_DOCUMENTS = 1_000
 """Of one request."""
+MAX_QUERY = 100_000
+"""Characters of a query or an instruction."""
 
 _PAIRS = (("text_1", "text_2"), ("queries", "documents"), ("queries", "items"),
           ("data_1", "data_2"))  # fmt: skip
@@ -151,7 +153,7 @@ def parse_rerank(body: Mapping[str, Any], path: str) -> RerankRequest:
         raise Refused(message, 413, name)
     fields = body.get("rank_fields")
     docs = tuple(_document(each, i, name, fields) for i, each in enumerate(objects))
-    new = path.startswith("/v2")
+    new = "/v2/" in path  # also where a client puts its version behind an address with another
     shown = _boolean(body, "return_text" if array else "return_documents")
     warnings = []
     spans = body.get("relevant_spans")
@@ -194,7 +196,7 @@ def parse_score(body: Mapping[str, Any]) -> RerankRequest:
         raise Refused(message, 413, names[1])
     if len(left) not in (1, len(right)):
         raise Refused("Input lengths must be either 1:1, 1:N or N:N", param=names[0])
-    queries = [_document(each, i, names[0], None) for i, each in enumerate(left)]
+    queries = [_short(_document(each, i, names[0], None), names[0]) for i, each in enumerate(left)]
     docs = [_document(each, i, names[1], None) for i, each in enumerate(right)]
     if len(queries) == 1:
         jobs = [Job(queries[0], tuple(docs))]
@@ -213,6 +215,7 @@ def _common(body: Mapping[str, Any]) -> dict[str, Any]:
     instruction = body.get("instruction")
     if instruction is not None and not isinstance(instruction, str):
         raise Refused("`instruction` must be a text", param="instruction")
+    instruction = instruction and _short(instruction, "instruction")
     try:
         instruction_text(instruction)
     except InputError as error:
@@ -222,10 +225,12 @@ def _common(body: Mapping[str, Any]) -> dict[str, Any]:
         thinking = None if thinking is None else parse_thinking(thinking)
     except InputError as error:
         raise Refused(error.message, param="thinking") from None
-    try:
-        effort = Effort(body.get("depth"), body.get("within"), body.get("token_budget"))
-    except InputError as error:
-        raise Refused(error.message, param="depth") from None
+    effort = Effort()
+    for name, own in (("depth", "depth"), ("within", "within"), ("token_budget", "tokens")):
+        try:
+            effort = replace(effort, **{own: body.get(name)})
+        except InputError as error:
+            raise Refused(error.message, param=name) from None
     raw = _boolean(body, "raw_scores")
     activation = _boolean(body, "use_activation")
     return {
@@ -247,7 +252,14 @@ def _text(body: Mapping[str, Any], name: str) -> str:
         raise Refused(f"`{name}` must be a text", param=name)
     if not value.strip():
         raise Refused(f"`{name}` is empty", param=name)
-    return value
+    return _short(value, name)
+
+
+def _short(text: str, name: str) -> str:
+    if len(text) > MAX_QUERY:
+        message = f"`{name}` has {len(text)} characters, of which {MAX_QUERY} are allowed"
+        raise Refused(message, 413, name)
+    return text
 
 
 def _document(value: Any, index: int, name: str, fields: Any) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 
 from erank_lite.serve.dialects import Refused
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::\d+)?")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,10 @@ class Guard:
         Raises:
             Refused: it does.
         """
-        name = _host(request.headers.get("host", ""))
+        header = _HOST.fullmatch(request.headers.get("host", ""))
+        if header is None:
+            raise Refused("the Host header is no host", 400)
+        name = header[1].strip("[]").lower().rstrip(".")
         if name in self.hosts or name == "localhost" or _is_address(name):
             return
         raise Refused(f"the host `{name[:80]}` is not served here: see --allowed-host", 403)
@@ -49,10 +55,16 @@ class Guard:
         """
         if self.key is None:
             return
-        sent = request.headers.get("authorization") or request.headers.get("x-api-key") or ""
-        if sent[:7].lower() == "bearer ":
-            sent = sent[7:].strip()
-        if not hmac.compare_digest(sent.encode(), self.key.encode()):
+        # In bytes: clients send what is not ASCII in one encoding or the other.
+        keys = {self.key.encode(), self.key.encode("latin-1", "replace")}
+        right = False
+        for name in ("authorization", "x-api-key"):
+            sent = request.headers.get(name, "")
+            if sent[:7].lower() == "bearer ":
+                sent = sent[7:].strip()
+            for key in keys:
+                right |= hmac.compare_digest(sent.encode("latin-1"), key)
+        if not right:
             raise Refused("the API key is missing or wrong", 401)
 
     async def read_body(self, request: Request) -> bytes:
@@ -64,6 +76,8 @@ class Guard:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise Refused("the body must be JSON, as Content-Type: application/json", 415)
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise Refused("the body must not be compressed", 415)
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > self.max_body:
             raise Refused(f"the body is larger than {self.max_body} bytes", 413)
@@ -101,13 +115,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _host(header: str) -> str:
-    """Return the name in a Host header, without the port and an address's brackets."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.partition(":")[0].lower().rstrip(".")
 
 
 def _is_address(name: str) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psutil
@@ -48,6 +48,7 @@ class Models:
         load: Callable[[str], Reranker],
         memory: Callable[[str], int | None] = lambda name: None,
         free: Callable[[], int] = lambda: int(psutil.virtual_memory().available),
+        aliases: Mapping[str, str] = {},
     ) -> None:
         """Take the names; nothing is loaded yet.
 
@@ -56,20 +57,24 @@ class Models:
             load: makes a reranker of a name; it may take long.
             memory: bytes that a model is expected to take, or None.
             free: bytes of memory that are free.
+            aliases: other names, and which model each means.
         """
         self.names = list(names)
         self.failure: str | None = None
+        self._aliases = dict(aliases)
         self._models = {name: _Model(name) for name in self.names}
         self._load, self._memory, self._free = load, memory, free
         self._loading = asyncio.Lock()
 
     @property
     def ready(self) -> bool:
-        """Whether a model is loaded."""
-        return any(model.reranker is not None for model in self._models.values())
+        """Whether a model is loaded, and the default one is not known to fail."""
+        loaded = any(model.reranker is not None for model in self._models.values())
+        return loaded and self.failure is None
 
     def of(self, name: str | None) -> str:
         """Return the model that answers for a name: that of it, else the default one."""
+        name = self._aliases.get(name or "", name)
         return name if name in self._models else self.names[0]
 
     def loaded(self) -> dict[str, Reranker]:

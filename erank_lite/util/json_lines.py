@@ -41,17 +41,18 @@ def json_line(value: Any, default: Callable[[Any], Any] | None = None) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=default)
     except ValueError:
-        text = json.dumps(_finite(value), ensure_ascii=False, default=default)
+        text = json.dumps(finite(value), ensure_ascii=False, default=default)
     for end, escape in _LINE_ENDS.items():
         text = text.replace(end, escape)
     return text
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return a value of JSON's types with null in place of NaN and infinities, which JSON lacks."""
     if isinstance(value, float) and not abs(value) < float("inf"):
         return None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

@@ -121,6 +121,9 @@ def test_an_address_that_is_taken_is_told_before_anything_is_loaded() -> None:
         (["--thinking", "deeply"], "thinking must be"),
         (["--host", "no.such.host.invalid", "--api-key-file", __file__], "cannot be served"),
         (["-o", "sequence"], "is not an option"),
+        (["-o", "sequence=2"], "has no option sequence"),
+        (["--model", "nosuch.gguf"], "nosuch.gguf"),
+        (["--model", "erank-tiny", "--model", "nosuch.gguf"], "nosuch.gguf"),
     ],
 )
 def test_options_that_cannot_be_used(arguments: list[str], says: str) -> None:

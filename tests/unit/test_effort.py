@@ -61,7 +61,7 @@ def test_a_first_pass_decides_what_is_read() -> None:
     with Reranker(engine, first_pass=first) as reranker:
         results = reranker.rerank("q", DOCS, effort=Effort(depth=2))
         assert contents(results) == "dacb"
-        assert [r["first_pass_score"] for r in results] == [2.5, 4.5, 1.0, 0.5]
+        assert [r["reading_rank"] for r in results] == [2, 1, 3, 4]
         assert len(first.engine.prompts) == 4 and len(engine.prompts) == 2  # type: ignore[attr-defined]
     assert contents(first.rerank("q", DOCS)) == "adcb"  # it is the caller's, and still open
 
@@ -77,6 +77,16 @@ def test_a_first_pass_that_fails_leaves_the_first_stage_to_decide(
     )
     assert contents(results) == "cbda"
     assert "the first pass failed" in caplog.text
+
+
+def test_the_others_follow_in_the_order_of_reading_whatever_their_keys() -> None:
+    docs = [d | {"first_pass_score": i, "expected_score": i} for i, d in enumerate(DOCS)]
+    docs[2] = docs[2] | {"first_stage_score": None}
+    assert contents(Reranker(answering(ANSWERS)).rerank("q", docs, effort=Effort(1))) == "abcd"
+    zeros = Reranker(answering({}))
+    first = zeros.rerank("q", DOCS)
+    ranked = Reranker(answering(ANSWERS), first_pass=zeros).rerank("q", DOCS, effort=Effort(1))
+    assert contents(ranked) == contents(first)
 
 
 def test_many_queries_are_each_read_to_the_depth() -> None:
@@ -117,7 +127,8 @@ def test_nothing_is_read_without_a_budget_and_the_first_stage_orders(effort: Eff
 
 def test_a_long_time_changes_nothing() -> None:
     plain = Reranker(answering(ANSWERS)).rerank("q", DOCS)
-    assert Reranker(answering(ANSWERS)).rerank("q", DOCS, effort=Effort(within=1e6)) == plain
+    results = Reranker(answering(ANSWERS)).rerank("q", DOCS, effort=Effort(within=1e6))
+    assert [{k: v for k, v in r.items() if k != "reading_rank"} for r in results] == plain
 
 
 def test_it_is_the_same_for_asyncio() -> None:
@@ -144,7 +155,7 @@ def test_the_time_of_one_that_hangs_is_up_all_the_same() -> None:
 
 def test_a_source_gives_up_what_is_only_read_and_ends_with_what_writes() -> None:
     now = 0.0
-    budget = Budget(Effort(within=10), lambda: 0, reserve=2, clock=lambda: now)
+    budget = Budget(Effort(within=10), reserve=2, clock=lambda: now)
     requests = (
         Request(key, Prompt((1,), 0), lambda: None, 1)  # type: ignore[arg-type, return-value]
         for key in itertools.count()
@@ -162,17 +173,18 @@ def test_a_source_gives_up_what_is_only_read_and_ends_with_what_writes() -> None
         source.look()
 
 
-def test_at_most_half_of_the_time_is_kept_back() -> None:
+def test_at_most_a_quarter_of_the_time_is_kept_back() -> None:
     now = 0.0
-    budget = Budget(Effort(within=10), lambda: 0, reserve=1e9, clock=lambda: now)
-    assert not budget.spent() and budget.left() == 5
-    assert Budget(Effort(tokens=5), lambda: 0, reserve=2).left() is None
+    budget = Budget(Effort(within=10), reserve=1e9, clock=lambda: now)
+    assert not budget.spent() and budget.left() == 7.5
+    assert Budget(Effort(tokens=5), reserve=2).left() is None
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         {"depth": 0}, {"depth": 1.5}, {"depth": True}, {"within": "20"}, {"within": float("nan")},
+        {"within": 10**400},
         {"tokens": 2.5}, {"tokens": "many"},
     ],
 )  # fmt: skip
@@ -191,8 +203,32 @@ def test_a_hybrid_takes_estimates_for_rank_scores() -> None:
     assert contents(hybrid) == "bac" and hybrid[-1]["hybrid_score"] is None
 
 
+def test_a_query_that_cannot_be_used_is_told_for_asyncio_too() -> None:
+    async def rank() -> Any:
+        return await Reranker(answering(ANSWERS)).arerank("q " * 9_000, DOCS)
+
+    with pytest.raises(InputError, match="before any document"):
+        asyncio.run(rank())
+
+
 def test_a_closed_engine_is_told_as_ever() -> None:
     engine = answering(ANSWERS)
     engine.close()
     with pytest.raises(ModelError, match="closed"):
         Reranker(engine).rerank("q", DOCS, effort=Effort(within=5))
+
+
+@pytest.mark.parametrize("wrong", [None, 5, {"depth": 2}])
+def test_an_effort_of_another_type_is_refused(wrong: Any) -> None:
+    reranker = Reranker(answering(ANSWERS))
+    with pytest.raises(InputError, match="effort must be"):
+        reranker.rerank("q", DOCS, effort=wrong)
+    with pytest.raises(InputError, match="effort must be"):
+        list(reranker.rerank_many([("q", DOCS)], effort=wrong))
+
+
+def test_tokens_of_another_call_do_not_count() -> None:
+    engine = answering(ANSWERS, THOUGHT)
+    engine.tokens_generated = 10_000
+    results = Reranker(engine).rerank("q", DOCS, effort=Effort(tokens=10_000))
+    assert [r["level"] for r in results] == ["full"] * 4

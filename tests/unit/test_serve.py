@@ -260,6 +260,33 @@ def test_another_type_of_content_is_refused(client: TestClient) -> None:
         assert answer.status_code == 415
 
 
+def test_a_query_too_long_for_the_model_is_told(client: TestClient) -> None:
+    for sent in (body(query="sky " * 9_000), body(instruction="sky " * 9_000)):
+        answer = client.post("/rerank", json=sent)
+        assert answer.status_code == 400 and "before any document" in answer.json()["message"]
+    pairs = {"text_1": ["sky " * 9_000, "q"], "text_2": ["a", "b"]}
+    assert client.post("/score", json=pairs).status_code == 400
+    assert client.post("/rerank", json=body(query="a" * 100_001)).status_code == 413
+
+
+def test_a_number_that_json_lacks_comes_back_as_null(client: TestClient) -> None:
+    data = b'{"query": "q", "documents": [{"text": "a", "x": 1e999}]}'
+    answer = client.post("/v1/rerank", content=data, headers={"Content-Type": "application/json"})
+    assert answer.json()["results"][0]["document"] == {"text": "a", "x": None}
+
+
+def test_what_is_wrong_is_not_repeated_at_length(client: TestClient) -> None:
+    for name, value in (("within", 10**400), ("depth", [["x" * 9_000]]), ("token_budget", {})):
+        answer = client.post("/rerank", json=body(**{name: value}))
+        assert answer.status_code == 400 and len(answer.text) < 600
+        assert answer.json()["error"]["param"] == name
+
+
+def test_a_compressed_body_is_refused(client: TestClient) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    assert client.post("/rerank", content=b"{}", headers=headers).status_code == 415
+
+
 def test_errors_of_tei_are_in_its_form(client: TestClient) -> None:
     answer = client.post("/rerank", json={"query": "", "texts": DOCS})
     assert answer.status_code == 400 and answer.json()["error_type"] == "Validation"
@@ -309,6 +336,7 @@ def test_the_key_is_taken_from_any_header() -> None:
             {"Authorization": "Bearer SECRET"},
             {"Authorization": "SECRET"},
             {"X-Api-Key": "SECRET"},
+            {"X-Api-Key": "SECRET", "Authorization": "Basic abc"},
         ):
             assert client.post("/rerank", json=body(), headers=headers).status_code == 200
 
@@ -318,6 +346,8 @@ def test_the_key_is_taken_from_any_header() -> None:
     [
         ("127.0.0.1:8765", 200), ("localhost", 200), ("[::1]:80", 200), ("testserver", 200),
         ("evil.example", 403), ("evil.example:8765", 403), ("localhost.evil.example", 403),
+        ("localhost:1/health?", 400), ("localhost:pw@evil.example", 400), ("[127.0.0.1", 400),
+        ("127.0.0.1:x", 400), ("", 400),
     ],
 )  # fmt: skip
 def test_a_page_that_has_the_browser_ask_is_refused(
@@ -387,7 +417,8 @@ def test_a_model_that_cannot_be_loaded_is_told() -> None:
             answer = client.post("/rerank", json=body())
             if "Loading" not in answer.json()["message"]:
                 break
-        assert answer.status_code == 503 and "a.gguf" in answer.json()["message"]
+        assert answer.status_code == 503
+        assert answer.json()["message"] == "the model cannot answer now"  # names no file
         assert client.get("/health").json()["message"] == "the model cannot be loaded"
 
 
@@ -412,6 +443,47 @@ def test_the_page_asks_no_other_host(client: TestClient) -> None:
     assert "http" not in page.text.replace("<!doctype html>", "")
     assert client.get("/page/../app.py").status_code == 404
     assert client.get("/page/other.txt").status_code == 404
+
+
+def test_the_key_holds_whatever_the_host_header_says() -> None:
+    guard = Guard(key="SECRET", hosts=frozenset({"testserver"}))
+    with served(Settings(guard)) as client:
+        answer = client.post("/rerank", json=body(), headers={"Host": "localhost:1/health?"})
+        assert answer.status_code == 400
+
+
+def test_what_others_ask_for_does_not_fill_the_metrics(client: TestClient) -> None:
+    for number in range(20):
+        client.get(f"/page/{number}")
+        client.get(f"/nowhere/{number}")
+    text = client.get("/metrics").text
+    assert 'route="/page/{name}",status="404"} 20.0' in text
+    assert 'route="other",status="404"} 20.0' in text and "/nowhere" not in text
+
+
+def test_the_stream_is_refused_as_other_routes_are() -> None:
+    settings = Settings(Guard(hosts=frozenset({"testserver"})), max_waiting=2)
+    server = Server(Models(["small"], lambda _: Reranker(answering(ANSWERS))), settings)
+    with TestClient(server.app()) as client:
+        wait_until_ready(client)
+        assert client.post("/erank/stream", json=body()).status_code == 200
+        assert 'level="full"} 3.0' in client.get("/metrics").text
+        server._waiting = 1
+        assert client.post("/erank/stream", json=body()).status_code == 429
+
+
+def test_a_model_is_asked_for_by_the_name_that_was_typed() -> None:
+    loaded: list[str] = []
+
+    def load(name: str) -> Reranker:
+        loaded.append(name)
+        return Reranker(answering(ANSWERS))
+
+    models = Models(["small", "a, b=1"], load, aliases={"a,b=1": "a, b=1"})
+    with TestClient(Server(models, Settings(Guard(hosts=frozenset({"testserver"})))).app()) as c:
+        wait_until_ready(c)
+        assert c.post("/rerank", json=body(model="a,b=1")).json()["model"] == "a,b=1"
+        assert loaded == ["small", "a, b=1"]
 
 
 def test_metrics_count(client: TestClient) -> None:
