@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import logging
 import numbers
+import time
 from array import array
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ from erank_lite.families.erank.prompt import PromptBuilder, QueryPromptBuilder
 from erank_lite.families.erank.score import ScoreGuide, ScoreGuides, parse_thinking
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
 from erank_lite.load import load
-from erank_lite.machine.pace import Forecast, Work
+from erank_lite.machine.pace import Forecast, Pace, Work
 from erank_lite.results.facts import engine_facts
 from erank_lite.results.store import KeptScore, ResultStore
 from erank_lite.types import Completion, Prompt, Request, Score
@@ -84,6 +85,7 @@ _log = logging.getLogger(__name__)
 _REMOTE_RESERVE = 0.1  # of the time, where a server computes
 _ANSWER = 4  # tokens that are written when an answer is asked for
 _ASKED = 8  # tokens that are read to ask for it
+_WAVE = 0.4  # of the budget, for documents that are begun together
 _STEP = 256  # tokens of half a step, during which nothing can be told to stop
 _FIRST_PASS = 0.3  # of the time, for the first pass
 _LOOKED_AT = 32  # documents of a job that a forecast reads
@@ -465,6 +467,18 @@ class Reranker:
         if thinking is not None:
             guides = guides.with_thinking(parse_thinking(thinking))
         pairs = [(query, doc) for query, docs in queries for doc in as_documents(docs)[:depth]]
+        work = self._work(pace, guides, pairs, instruction, truncate_length)
+        return pace.forecast(work, self.engine.plan.sequences or 1)
+
+    def _work(
+        self,
+        pace: Pace,
+        guides: ScoreGuides,
+        pairs: Sequence[tuple[str, Doc]],
+        instruction: str | None,
+        truncate_length: int | None,
+    ) -> Work:
+        """Return what documents ask for, judged by some of them."""
         some = pairs[:: -(-len(pairs) // _LOOKED_AT) or 1]
         prompts = [
             self._prompts.query(query, instruction, truncate_length).document(text, self._room)
@@ -473,13 +487,12 @@ class Reranker:
         ]
         shared = [prompt.shared for prompt in prompts] or [0]
         own = [len(prompt.ids) - prompt.shared for prompt in prompts] or [0]
-        work = Work(
+        return Work(
             len(pairs),
             prompt=sum(own) / len(own),
             answer=pace.answers.mean(guides.max_tokens()),
             shared=sum(shared) / len(shared),
         )
-        return pace.forecast(work, self.engine.plan.sequences or 1)
 
     def with_thinking(self, thinking: str | int) -> Reranker:
         """Return a reranker of the same model in another mode of thinking; it is freed with this.
@@ -543,27 +556,41 @@ class Reranker:
 
     def _batch(self, jobs: Iterable[_Job], effort: Effort) -> _Batch:
         _check_effort(effort)
-        budget = None
-        if effort.limited:
-            jobs = tuple(jobs)
-            reserve = self._reserve(effort.within or 0.0, jobs)
-            budget = Budget(effort, reserve)
-        return _Batch(self, jobs, effort.depth, budget)
+        if not effort.limited:
+            return _Batch(self, jobs, effort.depth, None)
+        (job,) = jobs = tuple(jobs)
+        begun, pace = time.monotonic(), self.engine.pace
+        together = self.engine.plan.sequences or 1
+        reserve = _REMOTE_RESERVE * (effort.within or 0.0)
+        if pace is not None:
+            together = self._together(pace, job, effort)
+            reserve = together * pace.document(_ASKED, _ANSWER, together)
+            reserve += pace.document(_STEP, 0, 1)
+        if effort.within is not None:  # to judge the documents took some of it
+            effort = replace(effort, within=effort.within - (time.monotonic() - begun))
+        return _Batch(self, jobs, effort.depth, Budget(effort, together, reserve))
+
+    def _together(self, pace: Pace, job: _Job, effort: Effort) -> int:
+        """Return how many documents are read together, so that some are finished in time.
+
+        All that are begun together end together: where time is short, they are begun in waves, of
+        which each is to take a part of it.
+        """
+        pairs = [(job.query, doc) for doc in job.docs[: effort.depth]]
+        work = self._work(pace, self._guides, pairs, job.instruction, job.truncate_length)
+        seconds = float("inf") if effort.within is None else _WAVE * effort.within
+        tokens = float("inf") if effort.tokens is None else _WAVE * effort.tokens
+        for together in range(self.engine.plan.sequences or 1, 1, -1):
+            each = pace.document(work.prompt, work.answer, together, work.shared)
+            if together * each <= seconds and together * work.answer <= tokens:
+                return together
+        return 1
 
     def _result_facts(self) -> dict[str, Any] | None:
         """Return what decides results beside what is read; None where it is not known."""
         facts = engine_facts(self.engine)
         limit = self._guides.max_new_tokens
         return facts and facts | {"thinking": self.thinking, "max_new_tokens": limit}
-
-    def _reserve(self, within: float, jobs: Iterable[_Job]) -> float:
-        """Return the seconds that are kept back for the answers of what is under way."""
-        pace, sequences = self.engine.pace, self.engine.plan.sequences or 1
-        if pace is None:
-            return _REMOTE_RESERVE * within
-        together = max(1, min(sequences, sum(len(job.docs) for job in jobs)))
-        answers = together * pace.document(_ASKED, _ANSWER, together)
-        return answers + pace.document(_STEP, 0, 1)
 
     def _reading_order(self, job: _Job, budget: Budget | None) -> list[int]:
         """Return the places of a job's documents as they are read."""

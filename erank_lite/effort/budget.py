@@ -1,8 +1,8 @@
 """A budget of seconds or tokens for one query, and the source that keeps an engine to it.
 
-There are two moments. At the first, documents that write are asked for their answer, and those that
-are only being read are given up: enough is left for these answers. At the second, whatever is not
-answered by then is given up too.
+There are two moments. From the first on, nothing is begun, documents that write are asked for their
+answer, and those that are only being read beside them are given up: enough is left for these
+answers. At the second, whatever is not answered by then is given up too.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ class OutOfTimeError(Exception):
 class Budget:
     """What is left of a query's time and tokens.
 
+    Attributes:
+        together: documents that are under way at once.
+
     Example:
         >>> now = 0.0
-        >>> budget = Budget(Effort(within=10), reserve=2, clock=lambda: now)
+        >>> budget = Budget(Effort(within=10), together=16, reserve=2, clock=lambda: now)
         >>> budget.spent(), budget.over()
         (False, False)
         >>> now = 8.5
@@ -38,6 +41,7 @@ class Budget:
     def __init__(
         self,
         effort: Effort,
+        together: int,
         reserve: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -45,9 +49,11 @@ class Budget:
 
         Args:
             effort: the limits.
+            together: documents that are under way at once.
             reserve: seconds that the last answers are expected to take.
             clock: the time in seconds.
         """
+        self.together = together
         self._clock, self._written = clock, 0
         self._end = self._last = float("inf")
         if effort.within is not None:
@@ -110,13 +116,15 @@ class BudgetSource:
             raise OutOfTimeError
         if self._budget.spent():
             self._no_more = True
-            if not self.given_up:
-                self.given_up = {key for key in self._under_way if not self._writes(key)}
-                self._under_way -= self.given_up
+            reading = {key for key in self._under_way if not self._writes(key)}
+            if reading != self._under_way:  # where none writes, there is nothing to lose by reading
+                self.given_up |= reading
+                self._under_way -= reading
 
     def take(self) -> Request[Any] | None:
         """Return the next request, if the budget allows it."""
-        if self._no_more or self._budget.spent():
+        full = len(self._under_way) >= self._budget.together
+        if self._no_more or full or self._budget.spent():
             return None
         request = next(self._requests, None)
         if request is None:

@@ -155,7 +155,7 @@ def test_the_time_of_one_that_hangs_is_up_all_the_same() -> None:
 
 def test_a_source_gives_up_what_is_only_read_and_ends_with_what_writes() -> None:
     now = 0.0
-    budget = Budget(Effort(within=10), reserve=2, clock=lambda: now)
+    budget = Budget(Effort(within=10), together=2, reserve=2, clock=lambda: now)
     requests = (
         Request(key, Prompt((1,), 0), lambda: None, 1)  # type: ignore[arg-type, return-value]
         for key in itertools.count()
@@ -175,9 +175,9 @@ def test_a_source_gives_up_what_is_only_read_and_ends_with_what_writes() -> None
 
 def test_at_most_a_quarter_of_the_time_is_kept_back() -> None:
     now = 0.0
-    budget = Budget(Effort(within=10), reserve=1e9, clock=lambda: now)
+    budget = Budget(Effort(within=10), together=2, reserve=1e9, clock=lambda: now)
     assert not budget.spent() and budget.left() == 7.5
-    assert Budget(Effort(tokens=5), reserve=2).left() is None
+    assert Budget(Effort(tokens=5), together=2, reserve=2).left() is None
 
 
 @pytest.mark.parametrize(
