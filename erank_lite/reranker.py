@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import numbers
 import time
-from array import array
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, TypedDict
 
+from erank_lite.batch import Asks, Batch, Job
 from erank_lite.documents import Doc, as_documents
 from erank_lite.effort import FULL, Effort
-from erank_lite.effort.budget import Budget, BudgetSource, OutOfTimeError
-from erank_lite.effort.order import estimate, reading_order
+from erank_lite.effort.budget import Budget, OutOfTimeError
+from erank_lite.effort.order import reading_order
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError, ModelError
-from erank_lite.families.erank.prompt import PromptBuilder, QueryPromptBuilder
-from erank_lite.families.erank.score import ScoreGuide, ScoreGuides, parse_thinking
+from erank_lite.families.erank.prompt import PromptBuilder
+from erank_lite.families.erank.score import ScoreGuides, parse_thinking
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
 from erank_lite.load import load
 from erank_lite.machine.pace import Forecast, Pace, Work
 from erank_lite.results.facts import engine_facts
-from erank_lite.results.store import KeptScore, ResultStore
-from erank_lite.types import Completion, Prompt, Request, Score
+from erank_lite.results.store import ResultStore
 from erank_lite.util.reporter import SILENT, Reporter
 
 
@@ -402,7 +399,7 @@ class Reranker:
         instruction: str | None,
         truncate_length: int | None,
         counts: list[int],
-    ) -> Iterator[_Job]:
+    ) -> Iterator[Job]:
         """Yield the queries as jobs, and note in `counts` how many documents they have."""
         if not isinstance(queries, Iterable):
             raise InputError(
@@ -419,14 +416,14 @@ class Reranker:
 
     def _job(
         self, query: str, docs: Any, instruction: str | None, truncate_length: int | None
-    ) -> _Job:
+    ) -> Job:
         """Return a query with its documents.
 
         Raises:
             InputError: they cannot be used.
         """
         prompts = self._prompts.query(query, instruction, truncate_length)
-        return _Job(query, prompts, as_documents(docs), instruction, truncate_length)
+        return Job(query, prompts, as_documents(docs), instruction, truncate_length)
 
     def forecast(
         self,
@@ -543,7 +540,7 @@ class Reranker:
     ) -> None:
         self.close()
 
-    def _run(self, jobs: Iterable[_Job], effort: Effort) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _run(self, jobs: Iterable[Job], effort: Effort) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (number of the job, result) for every document of every job, as they finish."""
         batch = self._batch(jobs, effort)
         with suppress(OutOfTimeError), closing(self.engine.run(batch.source)) as completions:
@@ -554,10 +551,10 @@ class Reranker:
         if batch.mistake is not None:
             raise batch.mistake
 
-    def _batch(self, jobs: Iterable[_Job], effort: Effort) -> _Batch:
+    def _batch(self, jobs: Iterable[Job], effort: Effort) -> Batch:
         _check_effort(effort)
         if not effort.limited:
-            return _Batch(self, jobs, effort.depth, None)
+            return self._of(jobs, effort.depth, None)
         (job,) = jobs = tuple(jobs)
         begun, pace = time.monotonic(), self.engine.pace
         together = self.engine.plan.sequences or 1
@@ -568,9 +565,14 @@ class Reranker:
             reserve += pace.document(_STEP, 0, 1)
         if effort.within is not None:  # to judge the documents took some of it
             effort = replace(effort, within=effort.within - (time.monotonic() - begun))
-        return _Batch(self, jobs, effort.depth, Budget(effort, together, reserve))
+        return self._of(jobs, effort.depth, Budget(effort, together, reserve))
 
-    def _together(self, pace: Pace, job: _Job, effort: Effort) -> int:
+    def _of(self, jobs: Iterable[Job], depth: int | None, budget: Budget | None) -> Batch:
+        description = self.engine.description
+        asks = Asks(self._guides, self._room, description, self._results, self._facts)
+        return Batch(jobs, asks, self._reading_order, depth, budget)
+
+    def _together(self, pace: Pace, job: Job, effort: Effort) -> int:
         """Return how many documents are read together, so that some are finished in time.
 
         All that are begun together end together: where time is short, they are begun in waves, of
@@ -592,7 +594,7 @@ class Reranker:
         limit = self._guides.max_new_tokens
         return facts and facts | {"thinking": self.thinking, "max_new_tokens": limit}
 
-    def _reading_order(self, job: _Job, budget: Budget | None) -> list[int]:
+    def _reading_order(self, job: Job, budget: Budget | None) -> list[int]:
         """Return the places of a job's documents as they are read."""
         if self._first_pass is None:
             return reading_order(job.docs)
@@ -611,17 +613,6 @@ class Reranker:
         return [result["index"] for result in ranked]
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A query with its documents, as they are to be read."""
-
-    query: str
-    prompts: QueryPromptBuilder
-    docs: Sequence[Doc]
-    instruction: str | None
-    truncate_length: int | None
-
-
 def _check_effort(effort: Any) -> None:
     if not isinstance(effort, Effort):
         raise InputError(f"effort must be an Effort, not {type(effort).__name__}")
@@ -634,178 +625,6 @@ def _of_many(effort: Effort) -> Effort:
             "a budget of time or tokens is for one query", "give `depth`, or call `rerank`"
         )
     return effort
-
-
-class _Batch:
-    """The documents of one run: what was asked for each, and what came of it.
-
-    Attributes:
-        source: what the engine is given.
-        mistake: what was wrong with a job; it is raised once those before it are finished.
-    """
-
-    def __init__(
-        self, reranker: Reranker, jobs: Iterable[_Job], depth: int | None, budget: Budget | None
-    ) -> None:
-        self._reranker, self._guides, self._room = reranker, reranker._guides, reranker._room
-        self._engine = reranker.engine.description
-        self._depth, self._budget = depth, budget
-        self._count = 0
-        self._documents: dict[int, tuple[int, int, Doc, bool, int]] = {}
-        self._first_of: dict[bytes, int] = {}  # equal prompts of one query are computed once
-        self._twins: dict[int, list[int]] = {}
-        self._scores: dict[int, tuple[Score, int]] = {}
-        self._ready: deque[tuple[int, tuple[Score, int]]] = deque()
-        self._reading_rank: dict[tuple[int, int], int] = {}
-        self._keep_as: dict[int, bytes] = {}
-        # Of the one query that a budget is for: the documents in reading order, and what came back.
-        self._job: _Job | None = None
-        self._order: dict[int, Doc] = {}
-        self._read: dict[int, dict[str, Any]] = {}
-        self._guide_of: dict[int, ScoreGuide] = {}
-        self.mistake: Exception | None = None
-        if budget is not None:
-            (job,) = jobs = tuple(jobs)
-            self._job = job
-            self._order = {index: job.docs[index] for index in self._begin(0, job)}
-        requests = self._requests(jobs)
-        self.source: Iterator[Request[ScoreGuide]] | BudgetSource = requests
-        if budget is not None:
-            self.source = BudgetSource(requests, budget, self._writes)
-
-    def _requests(self, jobs: Iterable[_Job]) -> Iterator[Request[ScoreGuide]]:
-        """Yield a request for each document that is to be computed."""
-        # What is under way is finished before what went wrong in what follows is reported.
-        try:
-            for number, job in enumerate(jobs):
-                self._first_of.clear()
-                self._scores.clear()
-                order = self._order if self._budget is not None else self._begin(number, job)
-                for place, index in enumerate(order):
-                    if self._depth is None or place < self._depth:
-                        yield from self._request(number, index, job.docs[index], job.prompts)
-                    elif self._budget is None:
-                        self._count += 1
-                        self._documents[self._count] = (number, index, job.docs[index], False, 0)
-                        self._ready.append((self._count, (_UNREAD, 0)))
-        except Exception as error:
-            self.mistake = error
-
-    def _begin(self, number: int, job: _Job) -> Iterable[int]:
-        """Return the places of a job's documents in the order in which they are read."""
-        if self._depth is None and self._budget is None:
-            return range(len(job.docs))
-        order = self._reranker._reading_order(job, self._budget)
-        self._reading_rank |= {(number, index): rank for rank, index in enumerate(order, 1)}
-        return order
-
-    def _request(
-        self, number: int, index: int, doc: Doc, prompts: QueryPromptBuilder
-    ) -> Iterator[Request[ScoreGuide]]:
-        self._count += 1
-        key = self._count
-        text = doc if isinstance(doc, str) else str(doc["content"])
-        if not text.strip():
-            self._documents[key] = (number, index, doc, False, 0)
-            self._ready.append((key, (_failed("the document is empty"), 0)))
-            return
-        prompt = prompts.document(text, self._room)
-        self._documents[key] = (number, index, doc, prompt.truncated, len(prompt.ids))
-        digest = hashlib.blake2b(array("I", prompt.ids).tobytes()).digest()
-        first = self._first_of.setdefault(digest, key)
-        kept = self._kept(key, prompt) if first == key else None
-        if kept is not None:
-            self._scores[key] = kept
-            self._ready.append((key, kept))
-        elif first == key:
-            max_tokens = self._guides.max_tokens(prompt.think_prefix)
-            yield Request(key, prompt, lambda: self._guide(key, prompt), max_tokens)
-        elif first in self._scores:
-            self._ready.append((key, self._scores[first]))
-        else:
-            self._twins.setdefault(first, []).append(key)
-
-    def _kept(self, key: int, prompt: Prompt) -> tuple[Score, int] | None:
-        """Return the result that is kept of a document; note under what one is to be."""
-        results, facts = self._reranker._results, self._reranker._facts
-        if results is None or facts is None:
-            return None
-        found = results.key(facts, prompt.ids)
-        kept = results.get(found)
-        if kept is not None:
-            return kept.score, kept.tokens
-        self._keep_as[key] = found
-        return None
-
-    def _guide(self, key: int, prompt: Prompt) -> ScoreGuide:
-        if self._budget is None:
-            return self._guides.guide(prompt)
-        guide = self._guide_of[key] = self._guides.guide(prompt, self._budget.wrote)
-        return guide
-
-    def _writes(self, key: int) -> bool:
-        return key in self._guide_of and self._guide_of[key].writes
-
-    def finish(self, completion: Completion[ScoreGuide]) -> None:
-        """Take what the engine completed, for the document and for those of the same prompt."""
-        if isinstance(self.source, BudgetSource):
-            self.source.came_back(completion.key)
-            self._guide_of.pop(completion.key, None)
-        score = completion.guide.score()
-        if score.stopped == 0 and score.score is None:
-            return  # the budget was spent before it was begun
-        if completion.failure is not None:
-            score = _failed(completion.failure, score)
-        keep_as = self._keep_as.pop(completion.key, None)
-        if keep_as is not None and score.failure is None and score.stopped is None:
-            assert self._reranker._results is not None
-            kept = KeptScore(score, completion.tokens, self._engine)
-            self._reranker._results.put(keep_as, kept)
-        done = self._scores[completion.key] = score, completion.tokens
-        keys = (completion.key, *self._twins.pop(completion.key, ()))
-        self._ready.extend((key, done) for key in keys)
-
-    def results(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield (number of the job, result) of what is finished since the last call."""
-        while self._ready:
-            key, (score, tokens) = self._ready.popleft()
-            number, index, doc, truncated, read = self._documents.pop(key)
-            result = self._result(number, index, doc, score, truncated, (read, tokens))
-            if self._budget is not None:
-                self._read[index] = result
-            yield number, result
-
-    def rest(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield what is finished since the last call, and then what was not read."""
-        self._look_up_rest()
-        yield from self.results()
-        expected = estimate([self._read[i] for i in self._order if i in self._read])
-        for place, (index, doc) in enumerate(self._order.items()):
-            if index not in self._read:
-                result = self._result(0, index, doc, _UNREAD, False, (0, 0))
-                beyond = self._depth is not None and place >= self._depth  # these follow the others
-                yield 0, result | {"estimate": None if beyond else expected}
-
-    def _look_up_rest(self) -> None:
-        """Take what is kept of documents that the budget left unread: it costs nothing."""
-        if self._job is None or self._reranker._facts is None:
-            return
-        for index in list(self._order)[: self._depth]:
-            if index in self._read or any(d[1] == index for d in self._documents.values()):
-                continue
-            for request in self._request(0, index, self._order[index], self._job.prompts):
-                self._documents.pop(request.key)
-
-    def _result(
-        self, number: int, index: int, doc: Doc, score: Score, truncated: bool,
-        tokens: tuple[int, int],
-    ) -> dict[str, Any]:  # fmt: skip
-        result = _result(doc, index, score, truncated)
-        rank = self._reading_rank.pop((number, index), None)
-        if rank is not None:
-            result["reading_rank"] = rank
-        read, written = tokens
-        return result | {"tokens": written, "prompt_tokens": read, "engine": self._engine}
 
 
 def sort_results(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -852,30 +671,3 @@ def _pair(pair: Any) -> tuple[Any, Any]:
     if isinstance(pair, str | bytes | Mapping) or not isinstance(pair, Sequence) or len(pair) != 2:
         raise InputError("it is not a pair", "give (query, documents) for each query")
     return pair[0], pair[1]
-
-
-def _failed(reason: str, score: Score | None = None) -> Score:
-    completion, reasoning = (score.completion, score.reasoning) if score else ("", "")
-    return Score(None, None, None, reasoning, False, reason, completion)
-
-
-_UNREAD = Score(None, None, None, "", False, None, "")
-
-
-def _result(doc: Doc, index: int, score: Score, truncated: bool) -> dict[str, Any]:
-    level: str | int | None = "full" if score.stopped is None else score.stopped
-    own = {"content": doc} if isinstance(doc, str) else dict(doc)
-    return own | {
-        "index": index,
-        "score": score.score,
-        "probability": score.probability,
-        "rank_score": score.rank_score if score.stopped is None else None,
-        "expected_score": score.expected_score,
-        "reasoning": score.reasoning,
-        "forced": score.forced,
-        "truncated": truncated,
-        "failure": score.failure,
-        "completion": score.completion,
-        "level": None if score is _UNREAD else level,
-        "estimate": None if score.stopped is None else score.rank_score,
-    }

@@ -15,7 +15,7 @@ from erank_lite.models.weights import weights_digest
 
 _PACKAGE = Path(__file__).parent.parent
 # These of the package's own files decide a result, and of its libraries.
-_CODE = ("families/**/*.py", "engines/**/*.py", "reranker.py", "text/tokenizer.py")
+_CODE = ("families/**/*.py", "engines/**/*.py", "batch.py", "reranker.py", "text/tokenizer.py")
 _LIBRARIES = ("llama-cpp-python", "torch", "transformers", "gptqmodel", "tokenizers")
 _PLAN = (
     "engine", "type", "context_length", "micro_batch", "threads", "gpu_layers", "device",

@@ -24,6 +24,7 @@ LAYERS = (
     ("models.prepare",),
     ("load",),
     ("results",),
+    ("batch",),
     ("hybrid", "reranker"),
     ("serve.relevance",),
     ("serve", "integrations"),
