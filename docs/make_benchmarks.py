@@ -159,6 +159,36 @@ def forecasts_table() -> str:
     return "\n".join(lines)
 
 
+def effort_tables() -> list[str]:
+    """Return the tables of what cheaper ways give, one for each model that was measured."""
+    tables = []
+    for path in sorted(RESULTS.glob("effort-*.json")):
+        record = _record(path.name)
+        title = f"Effort of {record['model']} on {record['collection']}"
+        lines = [
+            f"**{title}: {record['queries']} queries, {record['documents']} documents, "
+            f"{record['tokens']:.0f} tokens written each**",
+            "",
+            "| read | cost | self-nDCG@10 | 95% | first ten shared | nDCG@10 "
+            "| first stage's cut at equal cost |",
+            "| --- | --: | --: | --: | --: | --: | --: |",
+        ]
+        for way in record["ways"]:
+            low, high = way["self_ndcg_interval"]
+            cells = (
+                way["way"],
+                f"{way['cost']:.0%}",
+                f"{way['self_ndcg']:.3f}",
+                f"{low:.3f} to {high:.3f}",
+                f"{way['overlap']:.0%}",
+                f"{way['ndcg']:.3f}",
+                f"{way['equal_cost']['self_ndcg']:.3f} ({way['equal_cost']['depth']} read)",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+        tables.append("\n".join((*lines, "", f"```console\n$ {record['command']}\n```")))
+    return tables
+
+
 def _record(name: str) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((RESULTS / name).read_text())
     return record
@@ -205,6 +235,7 @@ def main() -> None:
     page = PAGE.read_text()
     own = [
         noise_table(), matrix_table(), conversion_table(), servers_table(), forecasts_table(),
+        *effort_tables(),
     ]  # fmt: skip
     made = filled(page, report_tables() + own)
     if "--check" not in sys.argv:

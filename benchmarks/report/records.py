@@ -241,5 +241,5 @@ class Growth(Record):
 
 KINDS: dict[str, type[Record]] = {each.kind: each for each in (Quality, Fidelity, Speed, Growth)}
 """The class of each kind of record."""
-WITHOUT_SECTION = ("noise", "forecasts")
+WITHOUT_SECTION = ("noise", "forecasts", "effort", "load")
 """Kinds of records that no report shows."""
