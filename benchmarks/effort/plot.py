@@ -34,7 +34,7 @@ def draw(record: Record) -> Figure:
         if points:
             _line(ax, sorted(points), name, number)
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.set_xlim(0, 1.05)
+    ax.set_xlim(0, 1.05 * max(1, *(row["cost"] for row in record["ways"])))
     ax.legend(frameon=False, fontsize=style.LABEL, labelcolor=style.INK, loc="lower right")
     return figure
 
