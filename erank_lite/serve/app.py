@@ -22,6 +22,7 @@ from erank_lite.effort import Effort
 from erank_lite.errors import ErankLiteError, InputError, ModelError
 from erank_lite.reranker import sort_results
 from erank_lite.serve.dialects import (
+    Job,
     Refused,
     RerankRequest,
     answer,
@@ -51,6 +52,7 @@ _LABELS, _IDS = {"0": "LABEL_0"}, {"LABEL_0": 0}  # TEI's clients look at the fi
 _CLOSED = 499  # the client went away
 _RETRY = "5"  # seconds
 _CLOSING = (401, 403, 408, 413)
+_JOBS_AT_ONCE = 16  # queries of one request
 _LONGEST_PATH = 200  # characters, in the log
 
 
@@ -219,19 +221,21 @@ class Server:
 
     async def _rank(self, asked: RerankRequest, begun: float) -> list[list[dict[str, Any]]]:
         thinking = self.settings.thinking if asked.thinking is None else asked.thinking
-        try:
-            async with self.models.use(asked.model, thinking) as reranker:
-                jobs = [
-                    reranker.arerank(
+        at_once = asyncio.Semaphore(_JOBS_AT_ONCE)
+        async with self.models.use(asked.model, thinking) as reranker:
+
+            async def one(job: Job) -> list[dict[str, Any]]:
+                async with at_once:
+                    return await reranker.arerank(
                         job.query, job.docs, asked.instruction, asked.truncate_length,
                         effort=self._effort(asked.effort, begun),
-                    )
-                    for job in asked.jobs
-                ]  # fmt: skip
-                return list(await asyncio.gather(*jobs))
-        except ModelError:
-            await self.models.drop(asked.model)
-            raise
+                    )  # fmt: skip
+
+            try:
+                return list(await asyncio.gather(*map(one, asked.jobs)))
+            except ModelError:
+                await self.models.drop(asked.model, reranker)
+                raise
 
     def _effort(self, effort: Effort, begun: float) -> Effort:
         """Return what is left of a request's time, counted from its arrival."""

@@ -125,11 +125,12 @@ class Models:
         self._close(oldest)
         return True
 
-    async def drop(self, name: str | None) -> None:
-        """Close a model that failed; it is loaded anew when it is asked for."""
+    async def drop(self, name: str | None, failed: Reranker) -> None:
+        """Close a model that failed, unless another took its place; it is loaded anew at need."""
         model = self._models[self.of(name)]
         async with model.lock:
-            await asyncio.to_thread(self._close, model)
+            if model.reranker is not None and model.reranker.engine is failed.engine:
+                await asyncio.to_thread(self._close, model)
 
     def _close(self, model: _Model) -> None:
         reranker, model.reranker = model.reranker, None

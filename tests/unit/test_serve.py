@@ -206,6 +206,13 @@ def test_pairs_are_scored_in_their_order(
     assert [r["score"] for r in found["data"]] == pytest.approx([0, 0.45, 0.3], abs=1e-8)
 
 
+def test_many_pairs_of_many_queries_are_scored(client: TestClient) -> None:
+    sent = {"text_1": [f"q{i}" for i in range(60)], "text_2": DOCS * 20}
+    found = client.post("/score", json=sent).json()["data"]
+    assert [r["index"] for r in found] == list(range(60))
+    assert [r["score"] for r in found] == pytest.approx([0.0, 0.45, 0.3] * 20)
+
+
 def test_pairs_of_other_lengths_are_refused(client: TestClient) -> None:
     answer = client.post("/score", json={"text_1": ["q", "r"], "text_2": DOCS})
     assert answer.status_code == 400 and "1:1, 1:N or N:N" in answer.json()["error"]["message"]
