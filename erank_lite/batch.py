@@ -166,7 +166,8 @@ class Batch:
     def _guide(self, key: int, prompt: Prompt) -> ScoreGuide:
         if self._budget is None:
             return self._guides.guide(prompt)
-        guide = self._guide_of[key] = self._guides.guide(prompt, self._budget.wrote)
+        budget = self._budget
+        guide = self._guide_of[key] = self._guides.guide(prompt, budget.wrote, budget.spent())
         return guide
 
     def _writes(self, key: int) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from erank_lite.effort.order import placed_by
 from erank_lite.errors import InputError
 
 
@@ -48,21 +49,14 @@ def hybrid_scores(results: Sequence[Mapping[str, Any]], alpha: float) -> list[di
                 "give what Reranker.rerank returned",
             )
     alpha = float(alpha)  # of numpy too: what is made of it must be plain numbers
-    ranked = [dict(r) for r in results if _value(r) is not None]
-    failed = [dict(r) | {"hybrid_score": None} for r in results if _value(r) is None]
+    ranked = [dict(r) for r in results if placed_by(r) is not None]
+    failed = [dict(r) | {"hybrid_score": None} for r in results if placed_by(r) is None]
     first = _z([_first_stage(r, place) for place, r in enumerate(ranked, 1)])
-    second = _z([_value(r) or 0.0 for r in ranked])
+    second = _z([placed_by(r) or 0.0 for r in ranked])
     for result, a, b in zip(ranked, first, second, strict=True):
         result["hybrid_score"] = alpha * a + (1 - alpha) * b
     order = sorted(ranked, key=lambda r: -r["hybrid_score"]) + failed
     return [r | {"rank": rank} if "rank" in r else r for rank, r in enumerate(order, 1)]
-
-
-def _value(result: Mapping[str, Any]) -> float | None:
-    value = result.get("rank_score")
-    if value is None:
-        value = result.get("estimate")
-    return None if value is None else float(value)
 
 
 def _first_stage(result: Mapping[str, Any], place: int) -> float:

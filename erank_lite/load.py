@@ -83,6 +83,18 @@ def resolve(
     return decided, path
 
 
+def check(
+    model: str | Path, engine: str = "auto", options: Mapping[str, Any] | None = None
+) -> None:
+    """Find what is wrong with a name or an option, before anything is downloaded or loaded.
+
+    Raises:
+        ModelError: the model, or the engine, cannot be used.
+        InputError: a name or an option cannot.
+    """
+    plan(inspect(ModelRef.parse(model)), probe(), engine, options)
+
+
 def engine_for_calibration(
     checkpoint: Path, context_length: int, reporter: Reporter = SILENT
 ) -> Engine:

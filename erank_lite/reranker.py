@@ -18,7 +18,7 @@ from erank_lite.batch import Asks, Batch, Job
 from erank_lite.documents import Doc, as_documents
 from erank_lite.effort import FULL, Effort
 from erank_lite.effort.budget import Budget, OutOfTimeError
-from erank_lite.effort.order import reading_order
+from erank_lite.effort.order import placed_by, reading_order
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError, ModelError
 from erank_lite.families.erank.prompt import PromptBuilder
@@ -659,9 +659,7 @@ def sort_results(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _place(result: Mapping[str, Any]) -> tuple[int, float]:
     """Return by what a result is sorted: its score or estimate, then unread ones, then failures."""
-    value = result["rank_score"]
-    if value is None:
-        value = result.get("estimate")
+    value = placed_by(result)
     if value is not None:
         return 0, -value
     return (1, 0.0) if result.get("level", "full") is None else (2, 0.0)

@@ -291,13 +291,10 @@ def rerank(
 
 def _check_first_pass(model: str) -> None:
     """Find a name that is wrong before the other model is downloaded and loaded."""
-    from erank_lite.engines.choose import plan
-    from erank_lite.machine.hardware import probe
-    from erank_lite.models.inspect import inspect
-    from erank_lite.models.ref import ModelRef
+    from erank_lite.load import check
 
     try:
-        plan(inspect(ModelRef.parse(model)), probe())
+        check(model)
     except (InputError, ModelError) as error:
         raise type(error)(f"--first-pass: {error.message}", error.hint) from None
 

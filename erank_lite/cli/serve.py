@@ -84,13 +84,9 @@ def serve(
 
     from erank_lite.benchmarks.spec import ModelSpec
     from erank_lite.cli.progress import TerminalReporter
-    from erank_lite.engines.choose import plan
     from erank_lite.families.erank.score import parse_thinking
-    from erank_lite.load import resolve
-    from erank_lite.machine.hardware import probe
+    from erank_lite.load import check, resolve
     from erank_lite.models.checkpoint import BUNDLED_MODEL
-    from erank_lite.models.inspect import inspect
-    from erank_lite.models.ref import ModelRef
     from erank_lite.reranker import Reranker
     from erank_lite.results.store import ResultStore
     from erank_lite.serve.app import Server, Settings
@@ -111,7 +107,7 @@ def serve(
         if spec.label in specs:
             raise InputError(f"{spec.label} is named twice")
         # A name or an option that is wrong ends the command, not a request hours later.
-        plan(inspect(ModelRef.parse(spec.model)), probe(), spec.engine, spec.options)
+        check(spec.model, spec.engine, spec.options)
         specs[spec.label], aliases[text] = spec, spec.label
     store = ResultStore() if cache else None
     reporter = TerminalReporter()

@@ -40,6 +40,14 @@ def _score(doc: Doc) -> float | None:
         return None
 
 
+def placed_by(result: Mapping[str, Any]) -> float | None:
+    """Return the rank score, or the estimate of what was not read to the end; None with neither."""
+    value = result.get("rank_score")
+    if value is None:
+        value = result.get("estimate")
+    return None if value is None else float(value)
+
+
 def estimate(read: Sequence[Mapping[str, Any]]) -> float | None:
     """Return the rank score that is expected of the documents after those that were read.
 
@@ -57,12 +65,7 @@ def estimate(read: Sequence[Mapping[str, Any]]) -> float | None:
         >>> estimate([{"rank_score": score} for score in (9.0, 8.0, 7.0, 3.0, 0.0, 1.0, 0.0)])
         2.2
     """
-    scores = [
-        score
-        for result in read
-        if (score := result["rank_score"]) is not None
-        or (score := result.get("estimate")) is not None
-    ]
+    scores = [score for result in read if (score := placed_by(result)) is not None]
     if not scores:
         return None
     return statistics.fmean(scores[-max(_FEWEST, math.ceil(len(scores) * _LAST)) :])

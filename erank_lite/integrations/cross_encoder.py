@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from erank_lite.errors import InputError
-from erank_lite.integrations.ranking import Model, Ranked, ranker
+from erank_lite.integrations.ranking import Model, Ranked, pair_scores, ranker
 
 
 class ERankCrossEncoder:
@@ -53,13 +53,7 @@ class ERankCrossEncoder:
         found = [tuple(pairs)] if single else [tuple(pair) for pair in pairs]
         if any(len(p) != 2 or not all(isinstance(t, str) for t in p) for p in found):
             raise InputError("each input must be a pair of texts", "give (query, text) pairs")
-        by_query: dict[str, list[int]] = {}
-        for place, (query, _text) in enumerate(found):
-            by_query.setdefault(query, []).append(place)
-        scores = np.zeros(len(found), np.float32)
-        for query, places in by_query.items():
-            for ranked in self._ranker.rank(query, [found[p][1] for p in places], prompt):
-                scores[places[ranked.index]] = ranked.relevance
+        scores = np.array(pair_scores(self._ranker, found, prompt), np.float32)
         return np.float32(scores[0]) if single else scores
 
     def rank(

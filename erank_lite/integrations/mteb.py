@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from mteb.models.model_meta import ModelMeta
 
-from erank_lite.families.erank.prompt import INSTRUCTIONS
 from erank_lite.integrations.ranking import Model, ranker
 
 
@@ -71,7 +70,4 @@ def _rows(batch: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 def _instruction(task: str) -> str | None:
     """Return the name of the instruction of a task's benchmark, where there is one."""
-    lowered = task.lower()
-    return next((name for name in ("bright", "followir") if name in lowered), None) and next(
-        name for name in INSTRUCTIONS if name in lowered
-    )
+    return next((name for name in ("bright", "followir") if name in task.lower()), None)

@@ -70,14 +70,16 @@ def ranker(model: Model, *, api_key: str | None = None, **options: Any) -> Ranke
     return _Here(model, options)
 
 
-def pair_scores(of: Ranker, pairs: Sequence[tuple[str, str]]) -> list[float]:
+def pair_scores(
+    of: Ranker, pairs: Sequence[tuple[str, str]], instruction: str | None = None
+) -> list[float]:
     """Return the relevance of each pair; pairs of one query are ranked together."""
     scores = [0.0] * len(pairs)
     by_query: dict[str, list[int]] = {}
     for place, (query, _) in enumerate(pairs):
         by_query.setdefault(query, []).append(place)
     for query, places in by_query.items():
-        for ranked in of.rank(query, [pairs[place][1] for place in places]):
+        for ranked in of.rank(query, [pairs[place][1] for place in places], instruction):
             scores[places[ranked.index]] = ranked.relevance
     return scores
 

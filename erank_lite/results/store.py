@@ -60,7 +60,7 @@ def kept_results() -> list[CachedFile]:
         return []
     with ResultStore(path) as store:
         count = len(store)
-    size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
+    size = sum(file.stat().st_size for file in _files(path) if file.is_file())
     return [CachedFile(KEPT_AS, counted(count, "document"), size, path)]
 
 
@@ -71,7 +71,7 @@ def clear_results() -> int:
         ModelError: there is no cache, or it cannot be removed.
     """
     path, removed = results_file(), 0
-    for file in (path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm")):
+    for file in _files(path):
         try:
             removed += file.stat().st_size
             file.unlink()
@@ -80,6 +80,11 @@ def clear_results() -> int:
         except OSError as error:
             raise ModelError(f"`{file}` cannot be removed: {error.strerror}") from None
     return removed
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the database's file, and those that SQLite has beside it."""
+    return [path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm")]
 
 
 def results_file() -> Path:

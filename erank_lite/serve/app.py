@@ -22,6 +22,7 @@ from erank_lite.effort import Effort
 from erank_lite.errors import ErankLiteError, InputError, ModelError
 from erank_lite.reranker import sort_results
 from erank_lite.serve.dialects import (
+    MAX_DOCUMENTS,
     Job,
     Refused,
     RerankRequest,
@@ -339,8 +340,6 @@ class Server:
         """Tell what TEI's clients ask for."""
         name = self.models.names[0]
         reranker = self.models.loaded().get(name)
-        from erank_lite.serve.dialects import MAX_DOCUMENTS
-
         return _json(
             {
                 "model_id": name, "model_sha": None, "model_dtype": "float16",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from erank_lite.effort.order import placed_by
+
 _STEP = 1e-9
 
 
@@ -37,7 +39,7 @@ def relevance(results: Sequence[Mapping[str, Any]]) -> list[float]:
         result = results[place]
         if result.get("failure") is not None:
             continue
-        value, key = _value(result), _key(result, place)
+        value, key = (placed_by(result) or 0.0), _key(result, place)
         rises = following is not None and key != following
         numbers[place] = max(value / 10, below + _STEP * rises)
         below, following = numbers[place], key
@@ -46,14 +48,7 @@ def relevance(results: Sequence[Mapping[str, Any]]) -> list[float]:
     return numbers
 
 
-def _value(result: Mapping[str, Any]) -> float:
-    value = result["rank_score"]
-    if value is None:
-        value = result.get("estimate")
-    return float(value or 0.0)
-
-
 def _key(result: Mapping[str, Any], place: int) -> tuple[Any, ...]:
     """Return what tells a result's place from the next one's."""
     unread = result.get("level", "full") is None
-    return _value(result), result.get("expected_score"), place if unread else None
+    return (placed_by(result) or 0.0), result.get("expected_score"), place if unread else None

@@ -227,6 +227,11 @@ def test_an_effort_of_another_type_is_refused(wrong: Any) -> None:
         list(reranker.rerank_many([("q", DOCS)], effort=wrong))
 
 
+def test_to_begin_a_document_costs_no_token() -> None:
+    results = Reranker(answering(ANSWERS, THOUGHT)).rerank("q", DOCS, effort=Effort(tokens=1))
+    assert [r["level"] for r in results if r["level"] is not None] == [1]
+
+
 def test_tokens_of_another_call_do_not_count() -> None:
     engine = answering(ANSWERS, THOUGHT)
     engine.tokens_generated = 10_000

@@ -89,6 +89,7 @@ class ScoreGuide:
         thinking: Thinking = "full",
         max_new_tokens: int = MAX_NEW_TOKENS,
         stop: Callable[[], bool] = lambda: False,
+        skip: bool = False,
     ) -> None:
         """Prepare to read the completion of `prompt`.
 
@@ -98,9 +99,10 @@ class ScoreGuide:
             thinking: "full" (to the limit), a budget in tokens, or "none".
             max_new_tokens: the limit of "full".
             stop: asked at each token whether the reasoning is to end now.
+            skip: nothing is to be written at all.
         """
         self._vocabulary = vocabulary
-        self._stop = stop
+        self._stop, self._skip = stop, skip
         self._stopped: int | None = None
         self._prompt = prompt
         self._thinking = thinking
@@ -140,7 +142,7 @@ class ScoreGuide:
 
     def begin(self) -> Step:
         """Return the first step: generate, or force an empty reasoning."""
-        if self._stop():
+        if self._skip:
             self._stopped = 0
             return self._done()
         if self._thinking != "none":
@@ -413,9 +415,12 @@ class ScoreGuides:
         found.thinking = thinking
         return found
 
-    def guide(self, prompt: Prompt, stop: Callable[[], bool] = lambda: False) -> ScoreGuide:
-        """Return a fresh guide for the completion of `prompt`; see `ScoreGuide` for `stop`."""
-        return ScoreGuide(self.vocabulary, prompt, self.thinking, self.max_new_tokens, stop)
+    def guide(
+        self, prompt: Prompt, stop: Callable[[], bool] = lambda: False, skip: bool = False
+    ) -> ScoreGuide:
+        """Return a fresh guide for the completion of `prompt`; see `ScoreGuide` for the others."""
+        limit = self.max_new_tokens
+        return ScoreGuide(self.vocabulary, prompt, self.thinking, limit, stop, skip)
 
     def max_tokens(self, think_prefix: str | None = None) -> int:
         """Return the most ids that a completion can hold at any moment.
