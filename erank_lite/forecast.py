@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from erank_lite.documents import Doc
-from erank_lite.reranker import Reranker
+from erank_lite.reranker import Query, Reranker
 from erank_lite.util.reporter import Reporter
 from erank_lite.util.units import counted, duration
 
@@ -17,7 +16,7 @@ _SMALL = "Q4_K_M"
 
 def announce(
     reranker: Reranker,
-    queries: Sequence[tuple[str, Sequence[Doc]]],
+    queries: Sequence[Query],
     reporter: Reporter,
     instruction: str | None = None,
     truncate_length: int | None = None,
@@ -27,7 +26,7 @@ def announce(
 
     Args:
         reranker: what does it.
-        queries: (query, documents) pairs.
+        queries: as for `Reranker.rerank_many`.
         reporter: gets a line; for a job of more than a minute, a second one.
         instruction: as for `Reranker.rerank`.
         truncate_length: as for `Reranker.rerank`.
@@ -36,7 +35,7 @@ def announce(
     found = reranker.forecast(queries, instruction, truncate_length, depth=depth)
     if found is None or found.seconds < _SHORT:
         return
-    count = sum(len(docs[:depth]) for _, docs in queries)
+    count = sum(len(docs[:depth]) for _, docs, *_ in queries)
     reporter.message(f"{counted(count, 'document')}: {found}")
     if found.seconds < _LONG:
         return

@@ -30,6 +30,9 @@ from erank_lite.results.facts import engine_facts
 from erank_lite.results.store import ResultStore
 from erank_lite.util.reporter import SILENT, Reporter
 
+Query = tuple[str, Sequence[Doc]] | tuple[str, Sequence[Doc], str | None]
+"""(query, documents), or (query, documents, instruction): the instruction is the query's own."""
+
 
 class Result(TypedDict, total=False):
     """The keys that a reranked document has beside its own.
@@ -321,7 +324,7 @@ class Reranker:
 
     def rerank_many(
         self,
-        queries: Iterable[tuple[str, Sequence[Doc]]],
+        queries: Iterable[Query],
         instruction: str | None = None,
         truncate_length: int | None = None,
         *,
@@ -330,8 +333,9 @@ class Reranker:
         """Rank the documents of many queries, without draining the engine between them.
 
         Args:
-            queries: (query, documents) pairs; read as the engine has room for more.
-            instruction: as for `rerank`, the same for all.
+            queries: (query, documents) pairs, or (query, documents, instruction); read as the
+                engine has room for more.
+            instruction: as for `rerank`, of those queries that bring none.
             truncate_length: as for `rerank`.
             effort: as for `rerank`, of each query; budgets are for single queries.
 
@@ -367,7 +371,7 @@ class Reranker:
 
     def iter_rerank_many(
         self,
-        queries: Iterable[tuple[str, Sequence[Doc]]],
+        queries: Iterable[Query],
         instruction: str | None = None,
         truncate_length: int | None = None,
         *,
@@ -395,7 +399,7 @@ class Reranker:
 
     def _jobs(
         self,
-        queries: Iterable[tuple[str, Sequence[Doc]]],
+        queries: Iterable[Query],
         instruction: str | None,
         truncate_length: int | None,
         counts: list[int],
@@ -407,8 +411,9 @@ class Reranker:
             )
         for number, pair in enumerate(queries):
             try:
-                query, docs = _pair(pair)
-                job = self._job(query, docs, instruction, truncate_length)
+                query, docs, *own = _pair(pair)
+                asked = own[0] if own and own[0] is not None else instruction
+                job = self._job(query, docs, asked, truncate_length)
             except InputError as error:
                 raise InputError(f"query {number}: {error.message}", error.hint) from None
             counts.append(len(job.docs))
@@ -427,7 +432,7 @@ class Reranker:
 
     def forecast(
         self,
-        queries: Sequence[tuple[str, Sequence[Doc]]],
+        queries: Sequence[Query],
         instruction: str | None = None,
         truncate_length: int | None = None,
         thinking: str | int | None = None,
@@ -463,7 +468,7 @@ class Reranker:
             return None
         if thinking is not None:
             guides = guides.with_thinking(parse_thinking(thinking))
-        pairs = [(query, doc) for query, docs in queries for doc in as_documents(docs)[:depth]]
+        pairs = [(query, doc) for query, docs, *_ in queries for doc in as_documents(docs)[:depth]]
         work = self._work(pace, guides, pairs, instruction, truncate_length)
         return pace.forecast(work, self.engine.plan.sequences or 1)
 
@@ -489,6 +494,7 @@ class Reranker:
             prompt=sum(own) / len(own),
             answer=pace.answers.mean(guides.max_tokens()),
             shared=sum(shared) / len(shared),
+            assumed=not pace.answers.knows(guides.max_tokens()),
         )
 
     def with_thinking(self, thinking: str | int) -> Reranker:
@@ -665,7 +671,12 @@ def _place(result: Mapping[str, Any]) -> tuple[int, float]:
     return (1, 0.0) if result.get("level", "full") is None else (2, 0.0)
 
 
-def _pair(pair: Any) -> tuple[Any, Any]:
-    if isinstance(pair, str | bytes | Mapping) or not isinstance(pair, Sequence) or len(pair) != 2:
-        raise InputError("it is not a pair", "give (query, documents) for each query")
-    return pair[0], pair[1]
+def _pair(pair: Any) -> Sequence[Any]:
+    if isinstance(pair, str | bytes | Mapping) or not isinstance(pair, Sequence):
+        pair = ()
+    if len(pair) not in (2, 3):
+        raise InputError(
+            "it is not a pair",
+            "give (query, documents), or (query, documents, instruction), for each query",
+        )
+    return pair

@@ -26,6 +26,7 @@ from erank_lite.benchmarks.record import Record, command_line, record
 from erank_lite.benchmarks.speed.batch_invariance import NOTES
 from erank_lite.engines.base import Engine
 from erank_lite.errors import ErankLiteError, InputError
+from erank_lite.util.time_left import TimeLeft
 
 _JOB = re.compile(r"(\d+)x(\d+)(?::(\w+))?\Z")
 _QUERY = "Which of these notes praises a river?"
@@ -77,22 +78,25 @@ class Job:
 
 
 class _Watch:
-    """Keeps how many documents are done, those under way counted, every second."""
+    """Keeps every second how many documents are done, those under way counted, and the end told."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, total: int) -> None:
         self.finished = 0
-        self.seen: list[tuple[float, float]] = []  # seconds, documents
-        self._engine, self._begun, self._stop = engine, time.perf_counter(), threading.Event()
+        self.seen: list[tuple[float, float]] = []  # documents, seconds at which the end was seen
+        self._engine, self._begun, self._stop = engine, time.monotonic(), threading.Event()
+        self._left, self._total = TimeLeft(0), total
 
     def __call__(self) -> None:
         while not self._stop.wait(_EVERY):
             done = self.finished + self._engine.under_way
-            self.seen.append((time.perf_counter() - self._begun, done))
+            self._left.update(done, self._total)
+            if self._left.end is not None:
+                self.seen.append((done, self._left.end - self._begun))
 
     def end(self) -> float:
         """Look no more; return the seconds since the beginning."""
         self._stop.set()
-        return time.perf_counter() - self._begun
+        return time.monotonic() - self._begun
 
 
 def measure_forecasts(
@@ -121,12 +125,12 @@ def measure_forecasts(
             texts = job.texts()
             foretold = reranker.forecast([(_QUERY, texts)])
             assert foretold is not None
-            watch = _Watch(reranker.engine)
+            watch = _Watch(reranker.engine, job.documents)
             threading.Thread(target=watch, daemon=True).start()
             for _ in reranker.iter_rerank(_QUERY, texts):
                 watch.finished += 1
             took = watch.end()
-        ends = [at * job.documents / done for at, done in watch.seen if done > job.documents / 10]
+        ends = [end for done, end in watch.seen if done > job.documents / 10]
         rows.append(
             {
                 "documents": job.documents,

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from erank_lite.cli.output import printable, say
 from erank_lite.util.reporter import Computing, Reporter
+from erank_lite.util.time_left import TimeLeft
 from erank_lite.util.units import duration, file_size
 
 _INTERVAL = 60.0  # seconds between two lines of a stage where there is no terminal
@@ -104,7 +105,7 @@ class _Stage:
         self._first = done  # what was kept of an earlier run says nothing of the pace
         self._engine = engine if unit == "documents" else None
         self._first_tokens = engine.tokens_generated if engine else 0
-        self._end: float | None = None
+        self._time_left = TimeLeft(done, monotonic)
 
     def update(self, done: int, total: int) -> None:
         if done > self.done or total != self.total:
@@ -112,19 +113,16 @@ class _Stage:
             self._foresee()
 
     def _foresee(self) -> None:
-        """Take the end to be where the mean pace so far leads, documents under way counted."""
-        now = monotonic()
-        done = self.done + (self._engine.under_way if self._engine else 0.0)
-        if done > self._first:
-            self._end = now + (self.total - done) * (now - self._begun) / (done - self._first)
+        """Take into account what is done, documents under way counted."""
+        under_way = self._engine.under_way if self._engine else 0.0
+        self._time_left.update(self.done + under_way, self.total)
 
     def left(self) -> str:
         """Return the time left, counted down until more is finished."""
         if self._engine is not None:
             self._foresee()
-        if self._end is None:
-            return ""
-        return f"{duration(max(0.0, self._end - monotonic()))} left"
+        end = self._time_left.end
+        return "" if end is None else f"{duration(max(0.0, end - monotonic()))} left"
 
     def pace(self) -> str:
         took = max(monotonic() - self._begun, 1e-3)
@@ -136,7 +134,7 @@ class _Stage:
 
     def print_if_due(self) -> None:
         now = monotonic()
-        if now - self._printed >= _INTERVAL and self._end is not None:
+        if now - self._printed >= _INTERVAL and self._time_left.end is not None:
             self._printed = now
             done, total = str(self.done), f"{self.total} {self.unit}"
             if self.unit == "B":

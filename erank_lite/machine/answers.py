@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from erank_lite.machine.shapes import USUAL_ANSWER
 
@@ -47,10 +47,21 @@ class AnswerLengths:
             seen = sorted([*seen, *[USUAL_ANSWER] * (_ENOUGH - len(seen))])
         return min(limit, seen[int(_SHARE * (len(seen) - 1))])
 
+    def knows(self, limit: int) -> bool:
+        """Whether answers of this mode, of which some `limit` tokens are allowed, were seen."""
+        return len(self._near(limit)) >= _ENOUGH
+
     def mean(self, limit: int) -> float:
         """Return how many tokens an answer takes on average, where some `limit` are allowed."""
+        seen = self._near(limit)
+        usual = float(min(limit, _MEAN))
+        if not seen:
+            return usual
+        # A few answers are drawn to the usual length: those that end first are the short ones.
+        trust = min(1.0, len(seen) / _ENOUGH)
+        return usual ** (1 - trust) * max(1.0, sum(seen) / len(seen)) ** trust
+
+    def _near(self, limit: int) -> Collection[int]:
+        """Return the lengths that were seen of this mode."""
         near = [known for known in self._seen if abs(known - limit) < _BARE]
-        seen = self._seen[min(near, key=lambda known: abs(known - limit))] if near else ()
-        if len(seen) < _ENOUGH:
-            return float(min(limit, _MEAN))
-        return sum(seen) / len(seen)
+        return self._seen[min(near, key=lambda known: abs(known - limit))] if near else ()

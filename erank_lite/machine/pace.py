@@ -57,12 +57,14 @@ class Work:
         prompt: tokens of each prompt, the part that documents share left out.
         answer: tokens that each answer takes, its reasoning included.
         shared: tokens at the beginning of all prompts of a query.
+        assumed: no such answers were seen here.
     """
 
     documents: int
     prompt: float
     answer: float
     shared: float = 0.0
+    assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Pace:
         """
         rows = max(1, min(together, work.documents))
         each = self.document(work.prompt, work.answer, rows, work.shared)
-        return Forecast(work.documents * each, self.assumed)
+        return Forecast(work.documents * each, self.assumed or work.assumed)
 
     def document(self, prompt: float, answer: float, together: int, shared: float = 0.0) -> float:
         """Return the seconds of one document's share of a step's time, from first to last."""
@@ -111,7 +113,7 @@ class Forecast:
 
     Attributes:
         seconds: from the first document to the last; loading not counted.
-        assumed: nothing was measured with this model on this machine.
+        assumed: this model has not run on this machine, or not in this mode of thinking.
     """
 
     seconds: float
@@ -286,7 +288,8 @@ def foretell(
     limit = _LIMITS.get(thinking, shape.max_new_tokens)
     if isinstance(thinking, int):
         limit = thinking + _LIMITS["none"]
-    work = Work(documents, document_tokens + _AROUND, pace.answers.mean(limit), _AROUND)
+    answer, known = pace.answers.mean(limit), pace.answers.knows(limit)
+    work = Work(documents, document_tokens + _AROUND, answer, _AROUND, not known)
     return pace.forecast(work, plan.documents or plan.sequences or 1)
 
 

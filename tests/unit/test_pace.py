@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from erank_lite.machine.answers import AnswerLengths
 from erank_lite.machine.pace import Meter, Work, find_pace, foretell
 from erank_lite.machine.plan import Plan
 from erank_lite.machine.shapes import ModelShape
@@ -69,6 +70,11 @@ def test_of_a_model_that_never_ran_it_is_assumed_from_the_nearest() -> None:
     meter = Meter(SHAPE, PLAN)
     run(meter, 40, 250, 200)
     meter.keep()
+    # Its pace is known, but not how long its answers are.
+    assert not find_pace(SHAPE, PLAN).assumed and foretell(SHAPE, PLAN).assumed
+    for _ in range(8):
+        meter.answers.add(4096, 400)
+    meter.keep()
     small, large = foretell(SHAPE, PLAN), foretell(larger, PLAN)
     assert nothing_known.assumed and large.assumed and not small.assumed
     assert large.seconds == pytest.approx(small.seconds * 3.6, rel=0.2)  # as many more weights
@@ -85,6 +91,12 @@ def test_answers_are_as_long_as_the_models_own() -> None:
     assert find_pace(SHAPE, PLAN).answers.mean(4096) == 200
     twice = foretell(SHAPE, PLAN, thinking=1000)  # of this mode nothing is known yet: 400
     assert 1.2 < twice.seconds / foretell(SHAPE, PLAN).seconds < 2
+
+
+@pytest.mark.parametrize(("count", "mean"), [(0, 400), (4, 200), (8, 100), (50, 100)])
+def test_a_few_answers_count_a_little(count: int, mean: float) -> None:
+    answers = AnswerLengths({4096: [100] * count})
+    assert answers.mean(4096) == pytest.approx(mean)
 
 
 def test_what_is_done_of_a_document_grows_to_almost_all_of_it() -> None:
@@ -119,5 +131,5 @@ def test_a_model_of_quite_another_size_says_little() -> None:
     meter = Meter(tiny, PLAN)
     run(meter, 40, 250, 200)  # as slowly as the large one: ten times as slowly as it should be
     meter.keep()
-    assert not foretell(tiny, PLAN).assumed
+    assert not find_pace(tiny, PLAN).assumed
     assert usual / 2 < foretell(SHAPE, PLAN).seconds < usual * 2
