@@ -23,6 +23,7 @@ from erank_lite import InputError, ModelError, Reranker
 from erank_lite.engines.choose import plan
 from erank_lite.engines.fake import FakeEngine
 from erank_lite.engines.remote import engine as remote
+from erank_lite.engines.remote import pool
 from erank_lite.engines.remote.engine import RemoteEngine
 from erank_lite.machine.hardware import probe
 from erank_lite.machine.shapes import ModelInfo
@@ -37,7 +38,7 @@ KINDS = pytest.mark.parametrize("kind", [VLLM, LLAMA])
 
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_BACKOFF", 0.01)
+    monkeypatch.setattr(pool, "BACKOFF", 0.01)
 
 
 def load_remote(url: str, **options: object) -> RemoteEngine:
@@ -379,6 +380,118 @@ def test_a_server_that_stops_listening_is_gone(folder: Path) -> None:
     with pytest.raises(ModelError, match="gone"):
         results += waiting
     reranker.close()
+
+
+# Several servers
+
+
+@pytest.fixture
+def two(folder: Path) -> Iterator[tuple[CompletionServer, CompletionServer]]:
+    """Two servers of one model, vLLM and llama-server."""
+    with (
+        serving(CompletionServer(engine_writing(GOOD), VLLM)) as one,
+        serving(CompletionServer(engine_writing(GOOD), LLAMA)) as other,
+    ):
+        yield one, other
+
+
+def at_both(one: CompletionServer, other: CompletionServer) -> str:
+    return f"{one.url},{other.url}"
+
+
+DOCUMENTS = [f"document {i}" for i in range(60)]
+
+
+def test_servers_share_the_documents(
+    two: tuple[CompletionServer, CompletionServer], folder: Path
+) -> None:
+    with Reranker(at_both(*two), tokenizer=folder) as reranker:
+        assert reranker.engine.plan.sequences == 32 + 4
+        for server in two:
+            server.misbehave(lambda number, body: None)
+        results = reranker.rerank("query", DOCUMENTS)
+        assert all(server.url in reranker.engine.description for server in two)
+    assert [r["score"] for r in results] == [7] * 60
+    # By their places: 32 and 4.
+    assert 3 * len(two[1].bodies) < len(two[0].bodies) and len(two[1].bodies) >= 4
+
+
+@pytest.mark.parametrize("fault", [500, 401, 404, "cut later", "garbage", "no logprobs"])
+def test_what_one_server_fails_the_other_does(
+    two: tuple[CompletionServer, CompletionServer], folder: Path, fault: int | str
+) -> None:
+    with Reranker(at_both(*two), tokenizer=folder) as reranker:
+        two[0].misbehave(lambda number, body: fault)
+        results = reranker.rerank("query", DOCUMENTS)
+    assert [r["score"] for r in results] == [7] * 60
+
+
+def test_a_server_that_comes_back_is_tried_again(
+    two: tuple[CompletionServer, CompletionServer],
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Reranker(at_both(*two), tokenizer=folder, sequences=2) as reranker:
+        two[0].misbehave(lambda number, body: 503 if number < 3 else None)
+        for _ in range(20):
+            reranker.rerank("query", DOCUMENTS[:6])
+            time.sleep(0.05)
+    assert len(two[0].bodies) > 10
+    assert f"{two[0].url} is left out" in caplog.text
+
+
+def test_a_server_that_is_not_there_at_the_start_is_left_out(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(CompletionServer(engine_writing(GOOD))) as server:
+        server.page = b"<html>not ready</html>"
+        with serving(CompletionServer(engine_writing(GOOD))) as other:
+            reranker = Reranker(f"{server.url},{other.url}", tokenizer=folder, sequences=2)
+            assert f"{server.url} is left out" in caplog.text
+            assert len(reranker.rerank("query", DOCUMENTS[:4])) == 4 and not server.bodies
+            server.page = None
+        # The other is gone now, and the first is there.
+        results = reranker.rerank("query", DOCUMENTS[:4])
+        assert [r["score"] for r in results] == [7] * 4
+        reranker.close()
+    with pytest.raises(ModelError, match="cannot be used"):
+        load_remote(f"{server.url},{other.url}", tokenizer=folder)
+
+
+def test_when_all_are_gone_the_run_ends(
+    two: tuple[CompletionServer, CompletionServer], folder: Path
+) -> None:
+    with Reranker(at_both(*two), tokenizer=folder, sequences=2) as reranker:
+        for server in two:
+            server.misbehave(lambda number, body: None if number < 4 else 500)
+        with pytest.raises(ModelError, match="gone") as caught:
+            reranker.rerank("query", [f"document {i}" for i in range(1000)])
+    assert all(server.url in str(caught.value) for server in two)
+
+
+def test_a_document_that_all_refuse_fails_alone(
+    two: tuple[CompletionServer, CompletionServer], folder: Path
+) -> None:
+    with Reranker(at_both(*two), tokenizer=folder, thinking="none") as reranker:
+        for server in two:
+            server.misbehave(faulty_for("poison", 400))
+        results = reranker.rerank("query", ["poison", *DOCUMENTS])
+    assert [r["score"] for r in results] == [3] * 60 + [None]
+
+
+def test_a_server_of_another_model_is_found_out(
+    two: tuple[CompletionServer, CompletionServer], folder: Path
+) -> None:
+    two[1].engine = FakeEngine(byte_tokenizer(["10"]), lambda *_: [], CHAT_TEMPLATE, [END])
+    with pytest.raises(ModelError, match=r"tokenizer.*not that of the model at") as caught:
+        load_remote(at_both(*two), tokenizer=folder)
+    assert two[1].url in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["127.0.0.1:8000", "http://", "http://127.0.0.1:99999", "ftp://a"])
+def test_each_address_of_several_is_checked(end: str) -> None:
+    with pytest.raises(InputError):
+        load_remote(f"http://127.0.0.1:1,{end}")
 
 
 # The start

@@ -1,4 +1,4 @@
-"""The remote engine: completions from a server, vLLM or llama-server, which may be elsewhere.
+"""The remote engine: completions from servers, vLLM or llama-server, which may be elsewhere.
 
 Tokens come one by one over a stream, and go to the guide; where it is done, or wants something
 else than the next token, the connection is closed, which ends the work on the server too. A new
@@ -9,9 +9,7 @@ are asked for only where the guide asks: they slow a server down.
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import aclosing
 from dataclasses import replace
@@ -22,63 +20,69 @@ from typing import Any, TypeVar
 from erank_lite.engines.base import Engine
 from erank_lite.engines.calls import Queue, Sequence
 from erank_lite.engines.remote.dialects import Chunk
-from erank_lite.engines.remote.handshake import check, ping, recognise
+from erank_lite.engines.remote.handshake import Served, check, ping, recognise, refusal
 from erank_lite.engines.remote.http import Fault, ServerClient
 from erank_lite.engines.remote.options import RemoteOptions
+from erank_lite.engines.remote.pool import Pool, Server, addresses, pause
 from erank_lite.errors import ModelError
 from erank_lite.machine.plan import Plan
 from erank_lite.models.checkpoint import BUNDLED_FOLDER, BUNDLED_MODEL
 from erank_lite.models.text import ModelText
 from erank_lite.types import Completion, Guide
 
-_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_SEQUENCES = 32  # where the server does not say how many it takes on
 _ATTEMPTS = 4
-_BACKOFF, _LONGEST_WAIT = 1.0, 60.0
 _LOST_IN_A_ROW = 3
 _TICK = 0.02  # seconds
 
 
 class RemoteEngine(Engine):
-    """Runs the model of a server: vLLM's `/v1/completions` or llama-server's `/completion`."""
+    """Runs the model of servers: vLLM's `/v1/completions` or llama-server's `/completion`."""
 
     def __init__(self, url: str, plan: Plan) -> None:
-        """Find out what the server is, and that it can be used. ERANK_LITE_API_KEY holds its key.
+        """Find out what the servers are, and that they can be used.
+
+        ERANK_LITE_API_KEY holds their key. Of several servers, one that cannot be reached is left
+        out, and tried again.
 
         Args:
-            url: the server's address, `http://HOST:PORT`.
+            url: the server's address, `http://HOST:PORT`, or several with commas between them.
             plan: how to run it; its options are `RemoteOptions`. The tokenizer in them is the
                 folder of the checkpoint that is served (its weights may be missing), or a GGUF
                 file of it; None takes the one that the server names, if it is here.
 
         Raises:
-            ModelError: the server or the tokenizer cannot be used.
+            InputError: an address is none.
+            ModelError: no server, or not the tokenizer, can be used.
         """
         assert isinstance(plan.options, RemoteOptions)
-        options = plan.options
-        self._server = ServerClient(url, options.timeout)
+        options = self._options = plan.options
+        found = [Server(ServerClient(one, options.timeout)) for one in addresses(url)]
+        self._pool = Pool(found)
         self._documents: dict[Future[tuple[Completion[Guide], bool]], Sequence] = {}
         self._lost = 0
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="erank-lite remote", daemon=True)
         self._thread.start()
         try:
-            served = self._await(recognise(self._server, options.model, options.strict))
-            text = _text(options.tokenizer) if options.tokenizer else self._text_of(served.sources)
-            lengths = [n for n in (options.context_length, served.context_length) if n is not None]
-            if not lengths:
+            self._await(self._each(self._recognise, found))
+            known = {s.client.name: s.served for s in found if s.served is not None}
+            text = _text(options.tokenizer) if options.tokenizer else _text_of(known)
+            lengths = [s.context_length for s in known.values()] + [options.context_length]
+            shortest = min((n for n in lengths if n is not None), default=None)
+            if shortest is None:
                 raise ModelError(
-                    f"{self._server.name} does not say how long its context is",
+                    f"{' and '.join(known)} does not say how long its context is",
                     "give context_length",
                 )
-            sequences = 1 if options.strict else options.sequences or served.places or _SEQUENCES
-            plan = replace(plan, sequences=sequences, context_length=min(lengths))
-            super().__init__(plan, text, min(lengths))
-            self._dialect, self._sequences = served.dialect, sequences
-            self._await(check(self._server, self._dialect, self.tokenizer))
-            self.description = f"remote, {served.dialect.name} at {self._server.name}"
+            sequences = 1 if options.strict else options.sequences or self._pool.places
+            plan = replace(plan, sequences=sequences, context_length=shortest)
+            super().__init__(plan, text, shortest)
+            self._await(self._each(self._check, [s for s in found if s.served is not None]))
+            self.description = "remote, " + ", ".join(
+                f"{served.dialect.name} at {name}" for name, served in known.items()
+            )
         except BaseException:
             self._free()
             raise
@@ -87,7 +91,9 @@ class RemoteEngine(Engine):
         if self._lost >= _LOST_IN_A_ROW:
             self._lost = 0
             self._await(self._check_alive())
-        while len(self._documents) < self._sequences:
+        assert self.plan.sequences is not None
+        # Those that are left out take none: the others have as many as they would have.
+        while len(self._documents) < max(1, round(self.plan.sequences * self._pool.share)):
             document = queue.take()
             if document is None:
                 break
@@ -120,20 +126,57 @@ class RemoteEngine(Engine):
         if self._loop.is_closed():
             return
         self._await(_end_the_others())
-        self._await(self._server.close())
+        for server in self._pool.servers:
+            self._await(server.client.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    def _text_of(self, sources: Iterable[str]) -> ModelText:
-        for source in sources:
-            if Path(source).exists():
-                return ModelText.read(Path(source))
-        raise ModelError(
-            f"the model of {self._server.name} is not on this machine",
-            "give tokenizer= the folder of its checkpoint, or a GGUF file of it (--tokenizer on "
-            "the command line)",
-        )
+    # The servers
+
+    async def _each(
+        self, do: Callable[[Server], Coroutine[Any, Any, None]], servers: list[Server]
+    ) -> None:
+        """Do something with each of these; leave those out that fail, unless all do.
+
+        Raises:
+            ModelError: all fail, or one is not what was asked for.
+        """
+        outcomes = await asyncio.gather(*map(do, servers), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, Fault):
+                raise outcome
+        failed = {s: o for s, o in zip(servers, outcomes, strict=True) if isinstance(o, Fault)}
+        if len(failed) == len(servers):
+            server, fault = next(iter(failed.items()))
+            raise refusal(server.client, fault) from None
+        for server, fault in failed.items():
+            server.served = None
+            self._pool.leave_out(server, fault)
+
+    async def _recognise(self, server: Server) -> None:
+        options = self._options
+        server.served = await recognise(server.client, options.model, options.strict)
+
+    async def _check(self, server: Server) -> None:
+        assert server.served is not None
+        await check(server.client, server.served.dialect, self.tokenizer)
+
+    async def _met(self, server: Server) -> Served:
+        """Return what a server is; find it out where it could not be reached before.
+
+        Raises:
+            Fault: it cannot be used now.
+        """
+        if server.served is None:
+            try:
+                await self._recognise(server)
+                await self._check(server)
+            except (Fault, ModelError) as error:
+                server.served = None
+                raise error if isinstance(error, Fault) else Fault(error.message) from None
+        assert server.served is not None
+        return server.served
 
     # One document
 
@@ -142,25 +185,34 @@ class RemoteEngine(Engine):
         document.apply(document.guide.begin())
         faults = 0
         while not document.step.done:
-            try:
-                await self._stream(document)
-            except Fault as fault:
-                faults += 1
-                if not fault.passing or faults == _ATTEMPTS:
-                    failure = f"no completion came from the server: {fault}"
-                    return document.finished(failure), fault.about_the_request
-                await asyncio.sleep(_pause(faults, fault))
+            with self._pool.request() as server:
+                try:
+                    await self._stream(server, document)
+                    self._pool.welcome(server)
+                    continue
+                except Fault as error:
+                    fault = error
+            faults += 1
+            if not fault.about_the_request:
+                self._pool.leave_out(server, fault)
+            elsewhere = not (fault.about_the_request or self._pool.all_rest)
+            if faults == _ATTEMPTS or not (fault.passing or elsewhere):
+                failure = f"no completion came from the server: {fault}"
+                return document.finished(failure), fault.about_the_request
+            if not elsewhere:
+                await asyncio.sleep(pause(faults, fault))
         return document.finished(), True
 
-    async def _stream(self, document: Sequence) -> None:
+    async def _stream(self, server: Server, document: Sequence) -> None:
         """Generate until the guide wants something else than the next token of this stream."""
+        client, dialect = server.client, (await self._met(server)).dialect
         step = document.step
         measured = step.logprobs_for is not None
-        body = self._dialect.body(document.ids, step.max_tokens, measured)
+        body = dialect.body(document.ids, step.max_tokens, measured)
         made, missing = 0, 0
-        async with aclosing(self._server.events(self._dialect.path, body)) as events:
+        async with aclosing(client.events(dialect.path, body)) as events:
             async for event in events:
-                chunk = self._dialect.read(event, measured)
+                chunk = dialect.read(event, measured)
                 missing = 0 if chunk.count is None else chunk.count - made - len(chunk.tokens)
                 if missing > 0:
                     missing += len(chunk.tokens)
@@ -175,8 +227,8 @@ class RemoteEngine(Engine):
         if missing <= 0:
             raise Fault("it broke the stream off")
         # llama-server leaves out of its streams the tokens that end within a character.
-        body = self._dialect.body(document.ids, missing, False, stream=False)
-        chunk = self._dialect.read(await self._server.ask(self._dialect.path, body))
+        body = dialect.body(document.ids, missing, False, stream=False)
+        chunk = dialect.read(await client.ask(dialect.path, body))
         if not chunk.tokens:
             raise Fault("it leaves tokens out")
         self._take(document, chunk, False)
@@ -197,15 +249,20 @@ class RemoteEngine(Engine):
     # The loop
 
     async def _check_alive(self) -> None:
-        """Raise a ModelError where the server serves nothing any more."""
-        try:
-            await ping(self._server, self._dialect, self.tokenizer.encode_trusted("0"))
-        except Fault as fault:
-            raise ModelError(
-                f"the server at {self._server.name} is gone, after {_LOST_IN_A_ROW} documents in a "
-                f"row that it failed: {fault}",
-                "start it again, and give the rest once more",
-            ) from None
+        """Raise a ModelError where no server serves anything any more."""
+        for server in self._pool.servers:
+            try:
+                dialect = (await self._met(server)).dialect
+                await ping(server.client, dialect, self.tokenizer.encode_trusted("0"))
+                return self._pool.welcome(server)
+            except Fault as error:
+                fault = error
+        names = " and ".join(server.client.name for server in self._pool.servers)
+        raise ModelError(
+            f"the server at {names} is gone, after {_LOST_IN_A_ROW} documents in a row that it "
+            f"failed: {fault}",
+            "start it again, and give the rest once more",
+        )
 
     def _submit(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -230,6 +287,18 @@ def _text(source: Path) -> ModelText:
     return ModelText.read(path)
 
 
+def _text_of(known: Mapping[str, Served]) -> ModelText:
+    """Return the text of the files that servers name, where these are on this machine."""
+    for source in (source for served in known.values() for source in served.sources):
+        if Path(source).exists():
+            return ModelText.read(Path(source))
+    raise ModelError(
+        f"the model of {' and '.join(known)} is not on this machine",
+        "give tokenizer= the folder of its checkpoint, or a GGUF file of it (--tokenizer on "
+        "the command line)",
+    )
+
+
 def _feed(document: Sequence, token: int, logprobs: Mapping[int, float] | None) -> bool:
     """Give the guide a token; return whether it just wants the next one."""
     document.ids.append(token)
@@ -244,11 +313,3 @@ async def _end_the_others() -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
-
-
-def _pause(faults: int, fault: Fault) -> float:
-    """Return the seconds to wait before asking again: longer each time, never all at once."""
-    backoff = _BACKOFF * 2.0 ** (faults - 1) * random.uniform(0.5, 1.0)
-    seconds = min(max(backoff, fault.after or 0.0), _LONGEST_WAIT)
-    _log.info("the server: %s; asking again in %.1f s", fault, seconds)
-    return seconds

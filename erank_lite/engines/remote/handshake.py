@@ -41,43 +41,38 @@ async def recognise(server: ServerClient, model: str | None, strict: bool) -> Se
         strict: see `erank_lite.engines.remote.engine.RemoteEngine`.
 
     Raises:
-        ModelError: it cannot be used; the reason says what to do.
+        Fault: it does not say.
+        ModelError: it has no such model.
     """
-    try:
-        cards = (await server.ask("/v1/models")).get("data")
-        card = _card(server, cards, model)
-        if card.get("owned_by") != "llamacpp":
-            sources = tuple(v for v in (card.get("root"), card.get("id")) if isinstance(v, str))
-            context = _number(card.get("max_model_len"))
-            return Served(VLLM(str(card.get("id")), strict), context, None, sources)
-        props = await server.ask("/props")
-        settings = props.get("default_generation_settings")
-        context = _number(settings.get("n_ctx")) if isinstance(settings, dict) else None
-        path = props.get("model_path")
-        sources = (path,) if isinstance(path, str) else ()
-        return Served(LlamaServer(strict), context, _number(props.get("total_slots")), sources)
-    except Fault as fault:
-        raise _refusal(server, fault) from None
+    cards = (await server.ask("/v1/models")).get("data")
+    card = _card(server, cards, model)
+    if card.get("owned_by") != "llamacpp":
+        sources = tuple(v for v in (card.get("root"), card.get("id")) if isinstance(v, str))
+        context = _number(card.get("max_model_len"))
+        return Served(VLLM(str(card.get("id")), strict), context, None, sources)
+    props = await server.ask("/props")
+    settings = props.get("default_generation_settings")
+    context = _number(settings.get("n_ctx")) if isinstance(settings, dict) else None
+    path = props.get("model_path")
+    sources = (path,) if isinstance(path, str) else ()
+    return Served(LlamaServer(strict), context, _number(props.get("total_slots")), sources)
 
 
 async def check(server: ServerClient, dialect: Dialect, tokenizer: Tokenizer) -> None:
     """Make sure that ids and log-probabilities come back, and that `tokenizer` is the model's.
 
     Raises:
-        ModelError: not so; the reason says what to do.
+        Fault: they do not come back.
+        ModelError: the tokenizer is another.
     """
     text = _SAMPLE + "".join(tokenizer.added.values())
     ids = list(tokenizer.encode_trusted(text))
-    try:
-        if await dialect.encode(server, text) != ids:
-            raise ModelError(
-                f"the tokenizer given is not that of the model at {server.name}",
-                "give tokenizer= the folder of the checkpoint, or the GGUF file, that the server "
-                "has",
-            )
-        await ping(server, dialect, ids)
-    except Fault as fault:
-        raise _refusal(server, fault) from None
+    if await dialect.encode(server, text) != ids:
+        raise ModelError(
+            f"the tokenizer given is not that of the model at {server.name}",
+            "give tokenizer= the folder of the checkpoint, or the GGUF file, that the server has",
+        )
+    await ping(server, dialect, ids)
 
 
 async def ping(server: ServerClient, dialect: Dialect, ids: Sequence[int]) -> None:
@@ -113,7 +108,7 @@ def _number(value: Any) -> int | None:
     return value if type(value) is int and value > 0 else None
 
 
-def _refusal(server: ServerClient, fault: Fault) -> ModelError:
+def refusal(server: ServerClient, fault: Fault) -> ModelError:
     """Return the error that says what failed and what to do."""
     hint = fault.advice
     if fault.status in (401, 403):

@@ -151,6 +151,10 @@ def _address(url: str) -> httpx.URL:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError) as error:
         raise InputError(f"{url!r} is not an address ({error})", "give http://HOST:PORT") from None
+    if "," in parsed.host:
+        raise InputError(
+            f"{url!r} is not an address", "several are given as http://HOST:PORT,http://HOST:PORT"
+        )
     if parsed.scheme not in ("http", "https") or not parsed.host or (parsed.port or 1) > 65535:
         raise InputError(f"{url!r} is not the address of a server", "give http://HOST:PORT")
     path = parsed.path.rstrip("/")
