@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,11 @@ from erank_lite.benchmarks.quality.measures import measures_by_query
 from erank_lite.benchmarks.record import Record, command_line, record
 from erank_lite.benchmarks.runner import Job, Settings, rerank
 from erank_lite.benchmarks.spec import ModelSpec
+from erank_lite.cli.progress import TerminalReporter
 from erank_lite.errors import ErankLiteError
-from erank_lite.util.reporter import Reporter
 
 CUTS = (0, 32, 64, 128, 256)
-DEPTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8)  # of the candidates
-_INTERVAL = 60.0  # seconds
+DEPTHS = tuple(tenth / 10 for tenth in range(1, 10))  # of the candidates
 _USUAL_SHARE = 0.5  # what reading a token costs of writing one, where it was not measured
 
 
@@ -104,21 +102,6 @@ def _judged(
     return {query: found[query] for query in orders if query in found}
 
 
-class _Lines(Reporter):
-    """Prints messages, and each minute how far it is."""
-
-    def __init__(self) -> None:
-        self._printed = time.monotonic()
-
-    def message(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    def progress(self, stage: str, done: int, total: int, unit: str = "B") -> None:
-        if time.monotonic() - self._printed > _INTERVAL:
-            self._printed = time.monotonic()
-            print(f"{stage}: {done} of {total} {unit}", file=sys.stderr, flush=True)
-
-
 def main() -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
@@ -132,7 +115,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("erank-lite-results"))
     arguments = parser.parse_args()
     try:
-        found = _measure(arguments)
+        with TerminalReporter() as reporter:
+            found = _measure(arguments, reporter)
     except ErankLiteError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -148,11 +132,10 @@ def main() -> int:
     return 0
 
 
-def _measure(arguments: argparse.Namespace) -> Record:
+def _measure(arguments: argparse.Namespace, reporter: TerminalReporter) -> Record:
     spec, out = ModelSpec.parse(arguments.model), arguments.out
     (collection,) = open_collections(arguments.collection)
     part = collection.first(arguments.queries)
-    reporter = _Lines()
     candidates, found_by = FirstStage(arguments.depth).retrieve(part, out, reporter)
     job = Job.from_candidates(part, candidates, Settings())
     queries, share = read(spec, job, CUTS, out, reporter)

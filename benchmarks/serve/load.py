@@ -3,7 +3,8 @@
     python -m erank_lite.benchmarks.serve.load --clients 64 --seconds 600 --json FILE
 
 starts `erank-lite serve` and tells requests and documents per second, how long requests took, what
-was answered wrongly or not at all, and how the server's memory went.
+was answered wrongly or not at all, how the server's memory went, how long a small request takes
+alone and beside a large one, and what `Reranker.rerank_many` makes of the same documents.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import httpx
 import numpy as np
 import psutil
 
+from erank_lite import Reranker
 from erank_lite.benchmarks.files import write_json
 from erank_lite.benchmarks.record import command_line, record
 from erank_lite.benchmarks.speed.batch_invariance import NOTES
@@ -30,6 +32,8 @@ from erank_lite.benchmarks.speed.batch_invariance import NOTES
 _QUERY = "Which of these notes praises a river?"
 _LEAVES, _RUBBISH = 0.2, 0.1  # shares of the requests
 _DOCUMENTS = (1, 20)
+_SMALL, _LARGE = 3, 200  # documents, where one request runs beside another
+_PLAIN = 60.0  # seconds of CPU time
 _EVERY = 5.0  # seconds between two looks at the memory
 
 
@@ -45,12 +49,17 @@ class _Seen:
     memory: list[tuple[float, int]] = field(default_factory=list)
 
 
+def _documents(draw: random.Random, count: int | None = None) -> list[str]:
+    """Return documents that nobody had before."""
+    count = count or draw.randint(*_DOCUMENTS)
+    return [f"{draw.random()} {' '.join(draw.sample(NOTES, 6))}" for _ in range(count)]
+
+
 async def _client(address: str, number: int, end: float, seen: _Seen) -> None:
     draw = random.Random(number)
     async with httpx.AsyncClient(base_url=address, timeout=300) as client:
         while time.monotonic() < end:
-            docs = [f"{draw.random()} {' '.join(draw.sample(NOTES, 6))}"
-                    for _ in range(draw.randint(*_DOCUMENTS))]  # fmt: skip
+            docs = _documents(draw)
             body: dict[str, Any] = {"query": _QUERY, "documents": docs}
             kind = draw.random()
             try:
@@ -103,6 +112,40 @@ async def _load(address: str, process: psutil.Process, clients: int, seconds: fl
     return seen
 
 
+async def _fairness(address: str) -> dict[str, float]:
+    """Return the seconds of a small request alone, and beside a large one."""
+    draw = random.Random(-1)
+
+    async def ask(client: httpx.AsyncClient, count: int) -> float:
+        begun = time.monotonic()
+        body = {"query": _QUERY, "documents": _documents(draw, count)}
+        (await client.post("/v1/rerank", json=body)).raise_for_status()
+        return time.monotonic() - begun
+
+    async with httpx.AsyncClient(base_url=address, timeout=300) as client:
+        await ask(client, _SMALL)
+        alone = await ask(client, _SMALL)
+        large = asyncio.create_task(ask(client, _LARGE))
+        await asyncio.sleep(alone)
+        beside = await ask(client, _SMALL)
+        return {"alone": alone, "beside": beside, "large": await large}
+
+
+def _plain(model: str, least: float) -> float:
+    """Return the documents that `rerank_many` scores per second of CPU time."""
+    draw, process, documents, used = random.Random(-2), psutil.Process(), 0, 0.0
+    with Reranker(model) as reranker:
+        while used < least:
+            batch = [(_QUERY, _documents(draw)) for _ in range(20)]
+            before = process.cpu_times()
+            for _ in reranker.rerank_many(batch):
+                pass
+            after = process.cpu_times()
+            documents += sum(len(docs) for _, docs in batch)
+            used += after.user + after.system - before.user - before.system
+    return documents / used
+
+
 def main() -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -124,6 +167,7 @@ def main() -> int:
         address = found[0]
         while httpx.get(f"{address}/health").status_code != 200:
             time.sleep(0.2)
+        fairness = asyncio.run(_fairness(address))
         process = psutil.Process(server.pid)
         before = process.cpu_times()
         begun = time.monotonic()
@@ -144,6 +188,8 @@ def main() -> int:
         "requests_per_second": len(seen.seconds) / took,
         "documents_per_second": seen.documents / took,
         "documents_per_cpu_second": seen.documents / used,
+        "rerank_many_documents_per_cpu_second": _plain(arguments.model, _PLAIN),
+        "small_request_seconds": fairness,
         "request_seconds": dict(
             zip(("p50", "p95", "p99"), np.quantile(seen.seconds, (0.5, 0.95, 0.99)).tolist(),
                 strict=True)

@@ -14,3 +14,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     key.write_text(f"{KEY}\n")
     with serving("--api-key-file", str(key)) as (found, _):
         yield found
+
+
+@pytest.fixture(scope="session")
+def open_address() -> Iterator[str]:
+    """One that asks for no key, for clients that send none."""
+    with serving() as (found, _):
+        yield found

@@ -17,9 +17,12 @@ _COMMAND = str(Path(sys.executable).with_name("erank-lite"))
 
 
 @contextmanager
-def serving(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Yield the address of a server that is ready, and its process."""
-    command = [_COMMAND, "serve", "--port", "0", "--no-cache", *arguments]
+def serving(
+    *arguments: str, port: str = "0", keep: bool = False
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Yield the address of a server that is ready, and its process; `keep` keeps results."""
+    cache = () if keep else ("--no-cache",)
+    command = [_COMMAND, "serve", "--port", port, *cache, *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
