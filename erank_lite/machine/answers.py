@@ -58,8 +58,8 @@ class AnswerLengths:
         if not seen:
             return usual
         # A few answers are drawn to the usual length: those that end first are the short ones.
-        trust = min(1.0, len(seen) / _ENOUGH)
-        return usual ** (1 - trust) * max(1.0, sum(seen) / len(seen)) ** trust
+        trust = 1.0 if len(seen) >= _ENOUGH else len(seen) / (len(seen) + 1)
+        return float(usual ** (1 - trust) * max(1.0, sum(seen) / len(seen)) ** trust)
 
     def _near(self, limit: int) -> Collection[int]:
         """Return the lengths that were seen of this mode."""

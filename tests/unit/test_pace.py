@@ -93,10 +93,10 @@ def test_answers_are_as_long_as_the_models_own() -> None:
     assert 1.2 < twice.seconds / foretell(SHAPE, PLAN).seconds < 2
 
 
-@pytest.mark.parametrize(("count", "mean"), [(0, 400), (4, 200), (8, 100), (50, 100)])
+@pytest.mark.parametrize(("count", "mean"), [(0, 400), (1, 200), (3, 141.4), (8, 100)])
 def test_a_few_answers_count_a_little(count: int, mean: float) -> None:
     answers = AnswerLengths({4096: [100] * count})
-    assert answers.mean(4096) == pytest.approx(mean)
+    assert answers.mean(4096) == pytest.approx(mean, rel=1e-3)
 
 
 def test_what_is_done_of_a_document_grows_to_almost_all_of_it() -> None:
