@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import logging
 import math
-import re
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from erank_lite.benchmarks.quality.collection import Collection
 from erank_lite.errors import InputError, missing_extra
+from erank_lite.text.words import STOP_WORDS, WORD, Stemmer, without_possessives
 from erank_lite.util.files import atomic
 
 Candidates = dict[str, list[tuple[str, float]]]
@@ -29,17 +29,6 @@ BM25_VERSION = 2
 """Raised where BM25 ranks otherwise than before, so that runs that are kept are made again."""
 
 _K1, _B = 0.9, 0.4
-# Lucene's English analyzer: words as its StandardTokenizer cuts them (about: letters and digits,
-# with inner apostrophes and points; each Han character and each Hiragana alone, as languages
-# without spaces have them), no possessive 's, lower case, these stop words, and Porter's stems.
-_ALONE = "\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = rf"[{_ALONE}]|[^\W_{_ALONE}]+(?:['\u2019.][^\W_{_ALONE}]+)*"
-_POSSESSIVE = re.compile(r"['\u2019][sS]\b")
-_STOP_WORDS = [
-    "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it",
-    "no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there", "these", "they",
-    "this", "to", "was", "will", "with",
-]  # fmt: skip
 _STEP = 1e-5  # more than a 32-bit float parts at 10, which is what trec_eval reads
 
 
@@ -51,24 +40,18 @@ def bm25(collection: Collection, depth: int) -> Candidates:
     """
     try:
         import bm25s
-        import Stemmer
     except ModuleNotFoundError as error:
         raise missing_extra("BM25", str(error.name), "eval") from None
 
     logging.getLogger("bm25s").setLevel(logging.ERROR)  # it reports each step
-    porter = Stemmer.Stemmer("porter")
-
-    def stems(words: list[str]) -> list[str]:
-        # As Porter's own program and Lucene's: Snowball's would make nothing of "s", and "u" of
-        # "us".
-        return [word if len(word) < 3 else porter.stemWord(word) for word in words]
+    porter = Stemmer("BM25", "eval")
 
     def words(texts: list[str]) -> Any:
         return bm25s.tokenize(
-            [_POSSESSIVE.sub("", text) for text in texts],
-            token_pattern=_WORD,
-            stopwords=_STOP_WORDS,
-            stemmer=stems,
+            [without_possessives(text) for text in texts],
+            token_pattern=WORD,
+            stopwords=STOP_WORDS,
+            stemmer=porter.stems,
             show_progress=False,
         )
 
