@@ -20,9 +20,10 @@ def show(
     """Print what the cache holds."""
     from erank_lite.models.cache import list_cache
     from erank_lite.results.store import kept_results
+    from erank_lite.search.file import kept_index
     from erank_lite.util.cache_folder import cache_folder
 
-    entries = [*list_cache(), *kept_results()]
+    entries = [*list_cache(), *kept_results(), *kept_index()]
     if as_json:
         for entry in entries:
             typer.echo(json_line({**vars(entry), "path": str(entry.path)}))
@@ -39,7 +40,9 @@ def show(
 def remove(
     name: Annotated[
         str | None,
-        typer.Argument(help="One model, or results, as the list has it.", show_default="all"),
+        typer.Argument(
+            help="One model, or results or search, as the list has it.", show_default="all"
+        ),
     ] = None,
 ) -> None:
     """Remove what the cache holds of `name`, or all of it.
@@ -49,9 +52,12 @@ def remove(
     """
     from erank_lite.models.cache import clear_cache
     from erank_lite.results.store import KEPT_AS, clear_results
+    from erank_lite.search.file import KEPT_AS as INDEX
+    from erank_lite.search.file import clear_index
     from erank_lite.util.cache_folder import cache_folder
 
     removed = clear_results() if name in (None, KEPT_AS) else 0
-    if name != KEPT_AS:
+    removed += clear_index() if name in (None, INDEX) else 0
+    if name not in (KEPT_AS, INDEX):
         removed += clear_cache(name)
     say(f"{file_size(removed)} removed from {cache_folder()}")

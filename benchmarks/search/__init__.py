@@ -1,0 +1,1 @@
+"""Searching files: how long it takes, and whether what is known to be there is found."""
