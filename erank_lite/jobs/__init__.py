@@ -1,0 +1,1 @@
+"""Files of many queries: read, reranked and written, on one machine or on many."""
