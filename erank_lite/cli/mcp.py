@@ -1,8 +1,9 @@
-"""`erank-lite mcp`: the tool `rerank` for programs that speak the Model Context Protocol."""
+"""`erank-lite mcp`: tools for programs that speak the Model Context Protocol."""
 
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,10 +20,17 @@ def mcp(
     model: Annotated[
         str, typer.Option(help="As for rerank, or the address of erank-lite serve.")
     ] = "erank-tiny",
+    folder: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder whose files the tools search and read may be used on. Repeat for several.",
+            show_default="none: only the tool rerank",
+        ),
+    ] = None,
     thinking: options.Thinking = "full",
     option: options.EngineOption = None,
 ) -> None:
-    """Serve the tool over standard input and output until the client goes away.
+    """Serve the tools over standard input and output until the client goes away.
 
     Raises:
         ErankLiteError: an option cannot be used.
@@ -34,4 +42,9 @@ def mcp(
 
     parse_thinking(thinking)
     given = options.engine_options(option)
-    make_server(model, thinking=thinking, **given).run()
+    folders = None
+    if folder:
+        from erank_lite.search import Folders
+
+        folders = Folders(folder)
+    make_server(model, folders, thinking=thinking, **given).run()

@@ -51,6 +51,14 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    folder: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder that may be searched, on the page and by clients; needs a key. Repeat for "
+            "several.",
+            show_default="none",
+        ),
+    ] = None,
     thinking: Annotated[
         str,
         typer.Option(
@@ -100,6 +108,11 @@ def serve(
             f"{host} can be reached from other machines, and there is no key",
             "give --api-key-file FILE, or serve 127.0.0.1",
         )
+    if folder and key is None:
+        raise InputError(
+            "--folder lets whoever asks read its files, and there is no key",
+            "give --api-key-file FILE",
+        )
     given = options.engine_options(option, strict=strict or None)
     specs, aliases = {}, {}
     for text in model or [BUNDLED_MODEL]:
@@ -128,7 +141,12 @@ def serve(
     listener = _listen(host, port)
     guard = Guard(key, allowed_hosts(host, allowed_host or ()))
     models = Models(list(specs), load, memory, aliases=aliases)
-    server = Server(models, Settings(guard, None, deadline))
+    folders = None
+    if folder:
+        from erank_lite.search import Folders
+
+        folders = Folders(folder)
+    server = Server(models, Settings(guard, None, deadline), folders)
     access = logging.getLogger("erank_lite.access")
     access.setLevel(logging.INFO)
     access.propagate = False

@@ -1,4 +1,4 @@
-"""LangChain: a document compressor, and a cross-encoder.
+"""LangChain: a document compressor, a cross-encoder, and a retriever over one's own files.
 
     pip install 'erank-lite[langchain]'
 
@@ -15,13 +15,16 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.callbacks import Callbacks
+from langchain_core.callbacks import CallbackManagerForRetrieverRun, Callbacks
 from langchain_core.cross_encoders import BaseCrossEncoder
 from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from erank_lite.integrations.ranking import Ranker, pair_scores, ranker
+from erank_lite.search.folders import Folders
+from erank_lite.search.search import documents, metadata
 
 
 class ERankRerank(BaseDocumentCompressor):
@@ -79,3 +82,47 @@ class ERankCrossEncoder(BaseCrossEncoder):
     def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
         """Return the relevance of each pair, from 0 to 1."""
         return pair_scores(self._ranker, text_pairs)
+
+
+class ERankRetriever(BaseRetriever):
+    """Finds passages of files: BM25's candidates, in the order of the model.
+
+    Documents have `source`, `heading`, `line` (or `page`, `cell`, `message`) and `relevance_score`
+    in their metadata.
+    """
+
+    folders: list[str]
+    """Folders or files; what is hidden or ignored below them is not read."""
+    model: Any = "erank-tiny"
+    """As for `ERankRerank`."""
+    k: int = Field(default=4, ge=1)
+    """How many passages are returned."""
+    candidates: int = Field(default=20, ge=1)
+    """How many the model reads."""
+    index: str | None = None
+    """The index's file; None means the user's."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Of `Reranker`, such as `thinking`."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    _ranker: Ranker | None = PrivateAttr(default=None)
+    _folders: Folders | None = PrivateAttr(default=None)
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
+        if self._ranker is None:
+            self._ranker = ranker(self.model, **self.options)
+        if self._folders is None:
+            self._folders = Folders(self.folders, self.index)
+        count = self.k if k is None else k
+        found = self._folders.search(query, max(count, self.candidates))
+        texts = [each["content"] for each in documents(found)]
+        ranked = self._ranker.rank(query, texts) if found else []
+        return [
+            Document(
+                page_content=found[each.index].text,
+                metadata=metadata(found[each.index]) | {"relevance_score": each.relevance},
+            )
+            for each in ranked[:count]
+        ]

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -38,6 +38,9 @@ from erank_lite.serve.models import Models, NotReadyError
 from erank_lite.util.json_lines import finite
 from erank_lite.version import __version__
 
+if TYPE_CHECKING:
+    from erank_lite.search import Folders
+
 _log = logging.getLogger(__name__)
 _access = logging.getLogger("erank_lite.access")
 _PAGE = Path(__file__).parent / "page"
@@ -49,6 +52,7 @@ _RERANK = ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking", "/v2/rerank",
            "/v1/v1/rerank", "/v2/v2/rerank")  # fmt: skip
 _SCORE = ("/score", "/v1/score")
 _OPEN = frozenset({"/health", "/", "/page/app.js", "/page/style.css"})
+_LINES, _NOT_KEPT = "application/x-ndjson", {"Cache-Control": "no-store"}
 _LABELS, _IDS = {"0": "LABEL_0"}, {"LABEL_0": 0}  # TEI's clients look at the first key above
 _CLOSED = 499  # the client went away
 _RETRY = "5"  # seconds
@@ -77,9 +81,16 @@ class Settings:
 class Server:
     """Answers requests with the models that it has."""
 
-    def __init__(self, models: Models, settings: Settings) -> None:
-        """Take the models; the default one is loaded as the server starts."""
+    def __init__(self, models: Models, settings: Settings, folders: Folders | None = None) -> None:
+        """Take the models; the default one is loaded as the server starts.
+
+        Args:
+            models: that answer.
+            settings: how.
+            folders: that may be searched, if any.
+        """
         self.models, self.settings, self.metrics = models, settings, Metrics()
+        self._folders = folders
         self._waiting = 0
 
     def app(self) -> Starlette:
@@ -88,6 +99,8 @@ class Server:
         routes += [Route(path, self._guarded(self.score), methods=["POST"]) for path in _SCORE]
         routes += [
             Route("/erank/stream", self._guarded(self.stream), methods=["POST"]),
+            Route("/erank/search", self._guarded(self.search), methods=["POST"]),
+            Route("/erank/folders", self._guarded(self.list_folders)),
             Route("/health", self._guarded(self.health)),
             Route("/ready", self._guarded(self.health)),
             Route("/v1/models", self._guarded(self.list_models)),
@@ -282,8 +295,29 @@ class Server:
 
     async def stream(self, request: Request) -> Response:
         """Answer as documents finish: a line of JSON for each, and at the end their order."""
+        asked = parse_rerank(await self._body(request), request.scope["path"])
+        return await self._stream(request, asked, {})
+
+    async def search(self, request: Request) -> Response:
+        """Find passages of the folders, and answer as `stream` does as they are read."""
+        from erank_lite.serve.search import SearchRequest, told
+
         body = await self._body(request)
-        asked = parse_rerank(body, request.scope["path"])
+        if self._folders is None:
+            raise Refused("no folder is searched here", 404)
+        wanted, folders = SearchRequest.parse(body), self._folders
+        found = await asyncio.to_thread(
+            folders.search, wanted.query, wanted.candidates, wanted.folder
+        )
+        preface = told(folders, wanted.query, found)
+        if not found:
+            return _lines([{"model": None, "documents": 0, **preface}, {"order": [], "tokens": 0}])
+        asked = parse_rerank(wanted.as_rerank(body, found), request.scope["path"])
+        return await self._stream(request, asked, preface)
+
+    async def _stream(
+        self, request: Request, asked: RerankRequest, preface: Mapping[str, Any]
+    ) -> Response:
         thinking = self.settings.thinking if asked.thinking is None else asked.thinking
         (job,) = asked.jobs
         self._check_room(asked)
@@ -296,7 +330,7 @@ class Server:
                 with self._waits(asked):
                     async with self.models.use(asked.model, thinking) as reranker:
                         name = self.models.of(asked.model)
-                        yield _line({"model": name, "documents": len(job.docs)})
+                        yield _line({"model": name, "documents": len(job.docs), **preface})
                         async for result in reranker.aiter_rerank(
                             job.query, job.docs, asked.instruction, asked.truncate_length,
                             effort=self._effort(asked.effort, request.state.begun),
@@ -314,9 +348,7 @@ class Server:
                 self._count(request, [finished], time.monotonic() - request.state.begun)
                 self._log_access(request, 200)
 
-        return StreamingResponse(
-            lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"}
-        )
+        return StreamingResponse(lines(), media_type=_LINES, headers=_NOT_KEPT)
 
     # About the server
 
@@ -335,6 +367,10 @@ class Server:
             for name in self.models.names
         ]
         return _json({"object": "list", "data": data})
+
+    async def list_folders(self, request: Request) -> Response:
+        """Name the folders that can be searched."""
+        return _json({"folders": [] if self._folders is None else self._folders.names})
 
     async def info(self, request: Request) -> Response:
         """Tell what TEI's clients ask for."""
@@ -389,6 +425,10 @@ def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = N
 
 def _line(value: Any) -> bytes:
     return json.dumps(value).encode() + b"\n"
+
+
+def _lines(values: Sequence[Any]) -> Response:
+    return Response(b"".join(map(_line, values)), media_type=_LINES, headers=_NOT_KEPT)
 
 
 async def _gone(request: Request) -> None:

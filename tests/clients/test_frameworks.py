@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,11 +112,71 @@ def test_pyterrier(reranker: Reranker) -> None:
     assert len(ERankReranker(reranker).transform(frame.head(0))) == 0
 
 
-def test_mteb(reranker: Reranker) -> None:
-    mteb = pytest.importorskip("mteb")
-    from erank_lite.integrations.mteb import ERankCrossEncoder
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """A folder with a file for each of the documents."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for number, text in enumerate(DOCS):
+        (folder / f"{number}.txt").write_text(text)
+    return folder
 
-    assert mteb.mock_run(ERankCrossEncoder("erank-tiny", thinking="none")).all_passed
+
+def test_langchain_retriever(reranker: Reranker, notes: Path, tmp_path: Path) -> None:
+    pytest.importorskip("langchain_core.documents")
+    from erank_lite.integrations.langchain import ERankRetriever
+
+    retriever = ERankRetriever(
+        folders=[str(notes)], model=reranker, k=2, index=str(tmp_path / "index")
+    )
+    found = retriever.invoke(QUERY)
+    assert [d.page_content for d in found] == [DOCS[1], DOCS[2]]
+    assert found[0].metadata["line"] == 1 and found[0].metadata["source"].endswith("1.txt")
+    assert len(retriever.invoke(QUERY, k=1)) == 1
+    assert len(asyncio.run(retriever.ainvoke(QUERY))) == 2
+
+
+def test_llama_index_retriever(reranker: Reranker, notes: Path, tmp_path: Path) -> None:
+    pytest.importorskip("llama_index.core.schema")
+    from llama_index.retrievers.erank_lite import ERankRetriever
+
+    retriever = ERankRetriever([str(notes)], reranker, 2, index=str(tmp_path / "index"))
+    found = retriever.retrieve(QUERY)
+    assert [n.node.get_content() for n in found] == [DOCS[1], DOCS[2]]
+    assert found[0].score == pytest.approx(0.45)
+
+
+def test_mcp_searches_the_folders_alone(reranker: Reranker, notes: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mcp")
+    from mcp import Client
+
+    from erank_lite.mcp import make_server
+    from erank_lite.search import Folders
+
+    (tmp_path / "secret.txt").write_text("bread")
+    (notes / ".hidden.txt").write_text("bread")
+
+    async def calls() -> list[Any]:
+        async with Client(make_server(reranker, Folders([notes], tmp_path / "index"))) as client:
+            tools = await client.list_tools()
+            assert sorted(tool.name for tool in tools.tools) == ["read", "rerank", "search"]
+            return [
+                await client.call_tool("search", {"query": QUERY, "top_n": 1}),
+                await client.call_tool("search", {"query": QUERY, "rerank": False}),
+                await client.call_tool("read", {"path": "notes/1.txt"}),
+                await client.call_tool("read", {"path": "notes/../secret.txt"}),
+                await client.call_tool("read", {"path": "notes/.hidden.txt"}),
+                await client.call_tool("read", {"path": str(tmp_path / "secret.txt")}),
+                await client.call_tool("search", {"query": QUERY, "folder": "elsewhere"}),
+            ]
+
+    judged, plain, read, *refused = asyncio.run(calls())
+    (best,) = judged.structured_content["passages"]
+    assert (best["path"], best["line"], best["text"]) == ("notes/1.txt", 1, DOCS[1])
+    assert judged.structured_content["left_out"] == 1
+    assert all(p["relevance"] is None for p in plain.structured_content["passages"])
+    assert read.structured_content["lines"] == [DOCS[1]]
+    assert all(answer.is_error for answer in refused)
 
 
 def test_mcp(reranker: Reranker) -> None:

@@ -119,6 +119,8 @@ def test_an_address_that_is_taken_is_told_before_anything_is_loaded() -> None:
     [
         (["--model", "erank-tiny", "--model", "erank-tiny"], "named twice"),
         (["--thinking", "deeply"], "thinking must be"),
+        (["--folder", "."], "--api-key-file"),
+        (["--folder", "nowhere", "--api-key-file", __file__], "no folder or file"),
         (["--host", "no.such.host.invalid", "--api-key-file", __file__], "cannot be served"),
         (["-o", "sequence"], "is not an option"),
         (["-o", "sequence=2"], "has no option sequence"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from starlette.testclient import TestClient
 from support.answering import answering
 
 from erank_lite import ModelError, Reranker
+from erank_lite.search import Folders
 from erank_lite.serve.app import Server, Settings
 from erank_lite.serve.guard import Guard
 from erank_lite.serve.models import Models
@@ -28,10 +30,12 @@ OBJECTS = ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking", "/v2/rerank",
 ARRAYS = ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking")
 
 
-def served(settings: Settings | None = None, **models: Any) -> TestClient:
+def served(
+    settings: Settings | None = None, folders: Folders | None = None, **models: Any
+) -> TestClient:
     found = Models(["small", "other"], lambda name: Reranker(answering(ANSWERS)), **models)
     settings = settings or Settings(Guard(hosts=frozenset({"testserver"})))
-    return TestClient(Server(found, settings).app())
+    return TestClient(Server(found, settings, folders).app())
 
 
 @pytest.fixture
@@ -535,3 +539,39 @@ def test_what_was_not_read_is_placed_by_its_estimate() -> None:
         ]
     )
     assert found == pytest.approx([0.8, 0.4, 0.4, 0.1, 0.0]) and found[1] > found[2]
+
+
+# Files
+
+
+def test_files_are_searched_by_their_names_alone(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for number, text in enumerate(DOCS):
+        (notes / f"{number}.txt").write_text(text)
+    key = {"Authorization": "Bearer K"}
+    settings = Settings(Guard("K", frozenset({"testserver"})))
+    with served(settings, Folders([notes], tmp_path / "index")) as client:
+        wait_until_ready(client)
+        assert client.post("/erank/search", json={"query": "bread"}).status_code == 401
+        assert client.get("/erank/folders").status_code == 401
+        assert client.get("/erank/folders", headers=key).json() == {"folders": ["notes"]}
+        answer = client.post("/erank/search", json={"query": "bread fresh box"}, headers=key)
+        first, *results, last = [json.loads(line) for line in answer.text.splitlines()]
+        assert str(tmp_path) not in answer.text
+        assert {p["path"] for p in first["passages"]} == {"notes/1.txt", "notes/2.txt"}
+        assert first["passages"][0]["number"] == 1 and first["unread"] == 0
+        best = first["passages"][last["order"][0]]
+        assert best["text"] == DOCS[1] and best["sentences"] == [DOCS[1]]
+        assert sorted(r["index"] for r in results) == [0, 1]
+        for wrong in ({"query": ""}, {"query": 3}, {"query": "b", "candidates": 0},
+                      {"query": "b", "candidates": "many"}, {"query": "b", "folder": 3},
+                      {"query": "b", "folder": "elsewhere"}):  # fmt: skip
+            assert client.post("/erank/search", json=wrong, headers=key).status_code == 400
+        nothing = client.post("/erank/search", json={"query": "xylophone"}, headers=key)
+        assert json.loads(nothing.text.splitlines()[-1])["order"] == []
+
+
+def test_without_folders_nothing_is_searched(client: TestClient) -> None:
+    assert client.get("/erank/folders").json() == {"folders": []}
+    assert client.post("/erank/search", json={"query": "bread"}).status_code == 404

@@ -4,7 +4,8 @@ const byId = (id) => document.getElementById(id);
 const form = byId("form");
 const results = byId("results");
 let running = null; // AbortController of the request under way
-let documents = [];
+let documents = []; // {text, where, heading, sentences}
+let searching = false; // files, not texts
 let found = new Map(); // index → result
 
 // Documents: lines, or paragraphs where there are empty lines between them.
@@ -14,7 +15,13 @@ function split(text) {
 }
 
 function request() {
-  const body = { query: byId("query").value.trim(), documents: split(byId("documents").value) };
+  const body = { query: byId("query").value.trim() };
+  if (searching) {
+    body.candidates = Number(byId("candidates").value) || 20;
+    if (byId("folder").value) body.folder = byId("folder").value;
+  } else {
+    body.documents = split(byId("documents").value);
+  }
   const instruction = byId("instruction").value.trim();
   if (instruction) body.instruction = instruction;
   const thinking = byId("thinking").value;
@@ -57,6 +64,17 @@ function element(tag, name, text) {
   return made;
 }
 
+function marked(parent, text, sentences) {
+  let at = 0;
+  for (const sentence of sentences) {
+    const start = text.indexOf(sentence, at);
+    if (start < 0) continue;
+    parent.append(text.slice(at, start), element("mark", "", sentence));
+    at = start + sentence.length;
+  }
+  parent.append(text.slice(at));
+}
+
 const items = new Map(); // index → its list item, kept so that open details stay open
 
 function item(index) {
@@ -66,9 +84,17 @@ function item(index) {
     const track = element("div", "track");
     track.append(element("div", "bar"));
     head.append(element("span", "place"), element("span", "number"), track, element("span", "note"));
-    const text = element("p", "text", documents[index]);
-    if (documents[index].length > 400) text.classList.add("long");
-    li.append(head, text);
+    const { text, where, heading, sentences } = documents[index];
+    const shown = element("p", "text");
+    marked(shown, text, sentences);
+    if (text.length > 400) shown.classList.add("long");
+    li.append(head);
+    if (where) {
+      const line = element("p", "where");
+      line.append(element("b", "", where), heading ? `  ${heading}` : "");
+      li.append(line);
+    }
+    li.append(shown);
     items.set(index, li);
   }
   return items.get(index);
@@ -123,11 +149,14 @@ function status(text, bad) {
 
 function take(line, begun) {
   if (line.error) throw new Error(line.error);
-  if (line.model) {
-    byId("model").textContent = line.model;
+  if (line.model !== undefined) {
+    byId("model").textContent = line.model ?? "";
+    if (line.passages) begin(line.passages.map(passage));
+    if (line.unread) byId("model").textContent += `; ${line.unread} files could not be read`;
   } else if (line.order) {
     const seconds = (performance.now() - begun) / 1000;
-    status(`${found.size} documents in ${seconds.toFixed(1)} s`);
+    const what = searching ? "passages" : "documents";
+    status(found.size ? `${found.size} ${what} in ${seconds.toFixed(1)} s` : "nothing was found");
   } else {
     found.set(line.index, line);
     byId("progress").value = found.size;
@@ -135,22 +164,31 @@ function take(line, begun) {
   }
 }
 
-async function rank() {
-  const body = request();
-  documents = body.documents;
+function passage({ path, unit, number, heading, text, sentences }) {
+  const place = number === null ? "" : unit === "line" ? `:${number}` : `, ${unit} ${number}`;
+  return { text, where: path + place, heading, sentences };
+}
+
+function begin(those) {
+  documents = those;
   found = new Map();
   items.clear();
   results.replaceChildren();
   show();
   const progress = byId("progress");
-  progress.max = documents.length;
+  progress.max = documents.length || 1;
   progress.value = 0;
+}
+
+async function rank() {
+  const body = request();
+  begin((body.documents ?? []).map((text) => ({ text, where: "", heading: "", sentences: [] })));
   running = new AbortController();
   busy(true);
-  status(`0 of ${documents.length}`);
+  status(searching ? "searching" : `0 of ${documents.length}`);
   const begun = performance.now();
   try {
-    const response = await fetch("erank/stream", {
+    const response = await fetch(searching ? "erank/search" : "erank/stream", {
       method: "POST", headers: headers(), body: JSON.stringify(body), signal: running.signal,
     });
     if (!response.ok) {
@@ -184,6 +222,7 @@ function busy(is) {
 }
 
 function curl() {
+  if (searching) return;
   const path = byId("dialect").value;
   const { documents: texts, ...body } = request();
   const sent = path === "/rerank" ? { ...body, texts } : { ...body, documents: texts };
@@ -231,6 +270,41 @@ async function add(files) {
   count();
 }
 
+// The second tab is there where the server searches folders.
+function choose(files) {
+  if (running) return;
+  searching = files;
+  byId("tab-texts").setAttribute("aria-selected", String(!files));
+  byId("tab-files").setAttribute("aria-selected", String(files));
+  byId("texts-part").hidden = files;
+  byId("files-part").hidden = !files;
+  byId("curl-part").hidden = files;
+  byId("documents").required = !files;
+  byId("go").textContent = files ? "Search" : "Rank";
+  status("");
+  begin([]);
+}
+
+async function folders() {
+  if (!byId("key").value) return; // a server of folders has one
+  try {
+    const response = await fetch("erank/folders", { headers: headers() });
+    if (!response.ok) return;
+    const names = (await response.json()).folders;
+    byId("tabs").hidden = names.length === 0;
+    byId("folder").replaceChildren(new Option("all", ""), ...names.map((n) => new Option(n, n)));
+  } catch {
+    // told by the request for its health
+  }
+}
+
+byId("tab-texts").addEventListener("click", () => choose(false));
+byId("tab-files").addEventListener("click", () => choose(true));
+byId("tabs").addEventListener("keydown", (event) => {
+  if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+  choose(!searching);
+  byId(searching ? "tab-files" : "tab-texts").focus();
+});
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   if (!running) rank();
@@ -261,7 +335,10 @@ byId("copy").addEventListener("click", async () => {
   setTimeout(() => (byId("copy").textContent = "Copy"), 1500);
 });
 byId("key").value = sessionStorage.getItem("key") ?? "";
-byId("key").addEventListener("change", (event) => sessionStorage.setItem("key", event.target.value));
+byId("key").addEventListener("change", (event) => {
+  sessionStorage.setItem("key", event.target.value);
+  folders();
+});
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
 });
@@ -269,4 +346,5 @@ document.addEventListener("keydown", (event) => {
 fetch("health").then((response) => {
   if (!response.ok) byId("model").textContent = "the model is being loaded";
 }).catch(() => status("the server does not answer", true));
+folders();
 count();
