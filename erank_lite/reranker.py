@@ -672,11 +672,12 @@ def _place(result: Mapping[str, Any]) -> tuple[int, float]:
 
 
 def _pair(pair: Any) -> Sequence[Any]:
-    if isinstance(pair, str | bytes | Mapping) or not isinstance(pair, Sequence):
-        pair = ()
-    if len(pair) not in (2, 3):
+    found: Sequence[Any] = ()
+    if isinstance(pair, Sequence) and not isinstance(pair, str | bytes):
+        found = pair
+    if len(found) not in (2, 3):
         raise InputError(
             "it is not a pair",
             "give (query, documents), or (query, documents, instruction), for each query",
         )
-    return pair
+    return found

@@ -20,8 +20,10 @@ from erank_lite.version import __version__
 
 COMMANDS = {
     "rerank": "Rank documents for a query, best first.",
+    "search": "Find passages of your own files that answer a query.",
+    "batch": "Rank the documents of a file of many queries; goes on after anything.",
     "serve": "Serve models over HTTP to every rerank client, with a page to try them.",
-    "mcp": "Offer ranking as a tool to programs that speak the Model Context Protocol.",
+    "mcp": "Offer ranking and search as tools to programs that speak the Model Context Protocol.",
     "demo": "Rerank bundled documents with the bundled model; nothing is downloaded.",
     "doctor": "Show what this machine has, which ERank models run on it and how, and what to fix.",
     "plan": "Show which engine would run a model here, as which type, in how much memory, and why.",

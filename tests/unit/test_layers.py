@@ -17,6 +17,8 @@ FOLDERS = {
 LAYERS = (
     ("errors", "version", "ggml"),
     ("types", "util", "documents"),
+    ("cli.output",),
+    ("cli.progress",),
     ("text", "machine", "testing"),
     ("models",),
     ("families", "engines", "effort"),
@@ -26,6 +28,7 @@ LAYERS = (
     ("results",),
     ("batch",),
     ("hybrid", "reranker"),
+    ("search", "jobs"),
     ("serve.relevance",),
     ("serve", "integrations"),
     ("mcp",),
