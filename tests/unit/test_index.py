@@ -152,6 +152,20 @@ def test_html_that_is_malformed_is_read_as_far_as_it_goes() -> None:
     assert len(lines) == len(places)
 
 
+def test_html_of_manuals() -> None:
+    page = (
+        "<div role='navigation'><div>next</div>Navigation</div>\n<h2>Sorting<a>\u00b6</a></h2>\n"
+        "<pre><span>a</span> = <b>[]</b>\n<i># a comment</i>\n\na.sort()\n</pre><p>Done.</p>"
+    )
+    lines, places = html_text(page)
+    assert lines == [
+        "## Sorting", "", "```", "a = []", "# a comment", "", "a.sort()", "```", "Done.", ""
+    ]  # fmt: skip
+    assert places == [2, 2, 3, 3, 4, 5, 6, 7, 7, 7]
+    (chunk,) = chunks(FileText("\n".join(lines), True, "line", places))
+    assert chunk.heading == "Sorting"
+
+
 @pytest.mark.parametrize("query", ["\u9762\u5305", "\u4fdd\u9c9c", "\u9762"])
 def test_chinese_is_found(notes: Path, index: Index, query: str) -> None:
     (notes / "bread.txt").write_text("\u9762\u5305\u4fdd\u9c9c\u7684\u65b9\u6cd5", "utf-8")
