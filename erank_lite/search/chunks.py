@@ -20,7 +20,7 @@ MAX_TOKENS = 400
 model, so this does not depend on which is asked."""
 
 _LEAST = 0.5  # of that, from which a passage may end where the text's own structure does
-_SAMPLE = 4000  # characters by which a file's tokens are judged
+_SAMPLE = 1500  # characters by which a file's tokens are judged
 _USUAL = 4.0  # characters of a token
 _HEADING = re.compile(r"(#{1,6})[ \t]+(.*?)[ \t#]*$", re.MULTILINE)
 _FENCE = re.compile(r"^[ \t]{0,3}(```|~~~)", re.MULTILINE)
