@@ -23,7 +23,7 @@ Unit = Literal["line", "page", "cell", "message"]
 MARKDOWN = {".md", ".markdown", ".mdx", ".rmd", ".qmd"}
 FOREIGN = {".pdf", ".docx"}
 _SNIFFED = 8192
-_FEW = 0.2
+_FEW = 0.4
 _HEADERS = ("Subject", "From", "To", "Date")
 
 
@@ -103,7 +103,7 @@ def decode(data: bytes) -> str:
     try:
         return _lines(data.decode("utf-8"))
     except UnicodeDecodeError as error:
-        if error.start >= len(data) - 3 or _nearly(data):  # cut within a character, or a slip
+        if error.reason == "unexpected end of data" or _nearly(data):  # cut off, or a slip
             return _lines(data.decode("utf-8", "replace"))
     # A few characters of a language in Latin script say little of its encoding: the usual one.
     if sum(byte > 127 for byte in data[:_SNIFFED]) < _FEW * len(data[:_SNIFFED]):

@@ -155,7 +155,7 @@ def test_what_queries_raise_comes_after_those_before() -> None:
         list(Reranker(answering({})).rerank_many(5))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("pair", ["ab", ("q",), ("q", ["a"], 3), None, {"q": 1, "d": 2}, 7])
+@pytest.mark.parametrize("pair", ["ab", ("q",), ("q", ["a"], "i", 3), None, {"q": 1, "d": 2}, 7])
 def test_a_query_without_its_documents_is_refused(pair: Any) -> None:
     reranker = Reranker(answering({"a": "5"}))
     done = reranker.rerank_many([("q", ["a"]), pair])

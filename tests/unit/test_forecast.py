@@ -9,6 +9,7 @@ from support.engines import engine_writing
 
 from erank_lite.engines.base import Engine
 from erank_lite.forecast import announce
+from erank_lite.machine.answers import AnswerLengths
 from erank_lite.machine.pace import Pace
 from erank_lite.machine.shapes import ModelShape
 from erank_lite.reranker import Reranker
@@ -36,7 +37,8 @@ def said(monkeypatch: pytest.MonkeyPatch, pace: Pace | None, thinking: str, docs
 
 
 def test_a_long_job_is_told_with_what_makes_it_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    pace = Pace((1e-10, 1e-13, 1e-11, 1e-14), SHAPE, assumed=False)
+    known = AnswerLengths({limit: [400] * 8 for limit in (4096, 2048, 1024)})
+    pace = Pace((1e-10, 1e-13, 1e-11, 1e-14), SHAPE, known, assumed=False)
     first, second = said(monkeypatch, pace, "full", 100)
     assert first.startswith("100 documents: about ") and "assumed" not in first
     assert second.startswith("to take less time: --thinking 256 (about ")
