@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -189,6 +190,63 @@ def effort_tables() -> list[str]:
     return tables
 
 
+def within_table() -> str:
+    """Return the table of what `--within` took and gave."""
+    lines = [
+        "**Within**",
+        "",
+        "| model | `--within`, s | runs | took, s: least, median, most | documents read of 100 "
+        "| nDCG@10, less the first stage's |",
+        "| --- | --: | --: | --: | --: | --: |",
+    ]
+    commands = []
+    for path in sorted(RESULTS.glob("within-*.json")):
+        record = _record(path.name)
+        seconds = sorted(run["seconds"] for run in record["runs"])
+        read = sorted(run["read"] + run["stopped"] for run in record["runs"])
+        low, high = record["ndcg_difference_interval"]
+        cells = (
+            record["model"].removesuffix(".gguf"),
+            f"{record['within']:g}",
+            str(len(seconds)),
+            f"{seconds[0]:.1f}, {statistics.median(seconds):.1f}, {seconds[-1]:.1f}",
+            f"{read[0]} to {read[-1]}",
+            f"{record['ndcg_difference']:+.3f} ({low:+.3f} to {high:+.3f})",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+        commands.append(f"$ {record['command']}")
+    return "\n".join((*lines, "", "```console", *commands, "```"))
+
+
+def load_table() -> str:
+    """Return the table of a server under load."""
+    lines = [
+        "**Load**",
+        "",
+        "| model | clients | seconds | requests/s | documents/s | p50, p95, p99, s | documents per "
+        "second of CPU | `rerank_many`'s | wrong or missing |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
+    ]
+    commands = []
+    for path in sorted(RESULTS.glob("load-*.json")):
+        record = _record(path.name)
+        took = record["request_seconds"]
+        cells = (
+            record["model"],
+            str(record["clients"]),
+            f"{record['seconds']:.0f}",
+            f"{record['requests_per_second']:.2f}",
+            f"{record['documents_per_second']:.1f}",
+            ", ".join(f"{took[name]:.0f}" for name in ("p50", "p95", "p99")),
+            f"{record['documents_per_cpu_second']:.2f}",
+            f"{record['rerank_many_documents_per_cpu_second']:.2f}",
+            str(len(record["wrong"])),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+        commands.append(f"$ {record['command']}")
+    return "\n".join((*lines, "", "```console", *commands, "```"))
+
+
 def _record(name: str) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((RESULTS / name).read_text())
     return record
@@ -235,7 +293,7 @@ def main() -> None:
     page = PAGE.read_text()
     own = [
         noise_table(), matrix_table(), conversion_table(), servers_table(), forecasts_table(),
-        *effort_tables(),
+        *effort_tables(), within_table(), load_table(),
     ]  # fmt: skip
     made = filled(page, report_tables() + own)
     if "--check" not in sys.argv:
