@@ -53,7 +53,8 @@ def estimate(read: Sequence[Mapping[str, Any]]) -> float | None:
 
     That is the mean of the last third of these, and of five at least: further down the list scores
     hardly rise. So a document that was read and found poor does not stand before others only
-    because they were not read.
+    because they were not read. Fewer than five say too little of the others: none of these then
+    falls behind what was not read.
 
     Args:
         read: results in the order in which they were read.
@@ -64,8 +65,12 @@ def estimate(read: Sequence[Mapping[str, Any]]) -> float | None:
     Example:
         >>> estimate([{"rank_score": score} for score in (9.0, 8.0, 7.0, 3.0, 0.0, 1.0, 0.0)])
         2.2
+        >>> estimate([{"rank_score": score} for score in (1.0, 8.0)])
+        1.0
     """
     scores = [score for result in read if (score := placed_by(result)) is not None]
     if not scores:
         return None
+    if len(scores) < _FEWEST:
+        return min(scores)
     return statistics.fmean(scores[-max(_FEWEST, math.ceil(len(scores) * _LAST)) :])

@@ -113,7 +113,7 @@ def test_what_is_under_way_when_tokens_are_spent_is_asked_for_its_answer() -> No
     assert stopped["rank_score"] is None and (stopped["score"], stopped["estimate"]) == (4, 2.0)
     # Of the others, what was read says what to expect: (3 + 2) / 2, so that they come between.
     assert contents(results) == "cdab"
-    assert by_content["d"]["level"] is None and by_content["d"]["estimate"] == 2.5
+    assert by_content["d"]["level"] is None and by_content["d"]["estimate"] == 2.0
     assert engine.tokens_generated < whole + 12 + 16
 
 
