@@ -111,8 +111,8 @@ def test_what_is_under_way_when_tokens_are_spent_is_asked_for_its_answer() -> No
     stopped = by_content["b"]
     assert stopped["level"] in range(9, 25) and stopped["forced"]
     assert stopped["rank_score"] is None and (stopped["score"], stopped["estimate"]) == (4, 2.0)
-    # Of the others, what was read says what to expect: (3 + 2) / 2, so that they come between.
-    assert contents(results) == "cdab"
+    # Two say too little of the others: these follow.
+    assert contents(results) == "cbda"
     assert by_content["d"]["level"] is None and by_content["d"]["estimate"] == 2.0
     assert engine.tokens_generated < whole + 12 + 16
 
