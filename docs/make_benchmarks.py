@@ -247,6 +247,28 @@ def load_table() -> str:
     return "\n".join((*lines, "", "```console", *commands, "```"))
 
 
+def thresholds_table() -> str:
+    """Return the table of what a threshold on the relevance keeps."""
+    records = [_record(path.name) for path in sorted(RESULTS.glob("thresholds-*.json"))]
+    names = [f"{r['model'].removesuffix('.gguf')}, thinking {r['thinking']}" for r in records]
+    lines = [
+        "**Thresholds**",
+        "",
+        "| threshold | " + " | ".join(f"{n}: relevant | others" for n in names) + " |",
+        "| --: |" + " --: | --: |" * len(records),
+    ]
+    for place in range(9):
+        cells = [
+            f"{r['kept'][kind][place]:.0%}" for r in records for kind in ("relevant", "others")
+        ]
+        lines.append(f"| {(place + 1) / 10:.1f} | {' | '.join(cells)} |")
+    counts = [f"{sum(r['histogram']['relevant'])} of {sum(map(sum, r['histogram'].values()))}"
+              for r in records]  # fmt: skip
+    lines.append(f"| judged relevant | {' | | '.join(counts)} | |")
+    commands = [f"$ {r['command']}" for r in records]
+    return "\n".join((*lines, "", "```console", *commands, "```"))
+
+
 def _record(name: str) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((RESULTS / name).read_text())
     return record
@@ -293,7 +315,7 @@ def main() -> None:
     page = PAGE.read_text()
     own = [
         noise_table(), matrix_table(), conversion_table(), servers_table(), forecasts_table(),
-        *effort_tables(), within_table(), load_table(),
+        *effort_tables(), within_table(), load_table(), thresholds_table(),
     ]  # fmt: skip
     made = filled(page, report_tables() + own)
     if "--check" not in sys.argv:
