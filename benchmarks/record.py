@@ -38,8 +38,7 @@ def record(kind: str, command: str, **figures: Any) -> Record:
     """Return the figures of a benchmark under a header that says how they came about.
 
     Args:
-        kind: "quality", "fidelity", "speed", "growth", "noise", "forecasts", "effort" or
-            "load".
+        kind: one of `erank_lite.benchmarks.report.records.KINDS` or `WITHOUT_SECTION`.
         command: what was typed to get them (`command_line`).
         figures: by their keys in the record.
     """

@@ -241,5 +241,7 @@ class Growth(Record):
 
 KINDS: dict[str, type[Record]] = {each.kind: each for each in (Quality, Fidelity, Speed, Growth)}
 """The class of each kind of record."""
-WITHOUT_SECTION = ("noise", "forecasts", "effort", "load")
+WITHOUT_SECTION = (
+    "noise", "forecasts", "effort", "within", "load", "thresholds", "search-index", "known-items",
+)  # fmt: skip
 """Kinds of records that no report shows."""
