@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,7 @@ import typer
 from erank_lite.cli import options
 from erank_lite.cli.output import EXIT_CODES, interrupt_when_ended, say
 from erank_lite.errors import InputError
+from erank_lite.util.files import locked
 from erank_lite.util.units import counted, duration
 
 if TYPE_CHECKING:
@@ -151,7 +154,7 @@ def batch(
         raise InputError("--ray-address and --workers are for --ray", "give --ray too")
     outputs.check(out, force)
     check(model, engine, given)
-    queries = _opened(path, collection, depth)
+    queries = _opened(path, collection, instruction)
     _tell_mistakes(queries, skip=on_error == "skip")
     entries = queries.entries if part is None else part_of(queries.entries, *part)
     if not entries:
@@ -163,7 +166,7 @@ def batch(
     if not ray:
         job["weights"] = _weights(model, engine, given)
     skip = on_error == "skip"
-    with outputs.Journal(out, job, force) as journal:
+    with locked(out, wait=False), outputs.Journal(out, job, force) as journal:
         if len(journal):
             say(f"{len(journal):,} of {counted(len(entries), 'query')} were finished before")
         try:
@@ -250,11 +253,8 @@ def _announce(
         return sum(min(entry.documents, settings.depth or entry.documents) for entry in those)
 
     seconds = found.seconds * size(left) / max(1, size(some))
-    doubt = " (assumed: not yet measured here)" if found.assumed else ""
-    say(
-        f"{counted(len(left), 'query')}, {counted(size(left), 'document')}: "
-        f"about {duration(seconds)}{doubt}"
-    )
+    whole = replace(found, seconds=seconds)
+    say(f"{counted(len(left), 'query')}, {counted(size(left), 'document')}: {whole}")
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:
@@ -268,7 +268,7 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _opened(path: Path, collection: str | None, depth: int | None) -> Queries:
+def _opened(path: Path, collection: str | None, instruction: str | None) -> Queries:
     from erank_lite.jobs.inputs import Run, open_queries
 
     if collection is None:
@@ -282,10 +282,10 @@ def _opened(path: Path, collection: str | None, depth: int | None) -> Queries:
         raise InputError(
             f"`{collection}` has {len(found)} parts", "give one of them, FOLDER/SUBSET"
         )
-    candidates = candidates_from_run(path, found[0], depth or 1_000_000)
+    candidates = candidates_from_run(path, found[0], sys.maxsize)
     wanted = {name for documents in candidates.values() for name, _ in documents}
-    own = instruction_text(found[0].benchmark)
-    return Run(found[0].queries, candidates, found[0].texts(wanted), own)
+    relevance = instruction_text(instruction or found[0].benchmark)
+    return Run(found[0].queries, candidates, found[0].texts(wanted), relevance)
 
 
 def _tell_mistakes(queries: Queries, skip: bool) -> None:

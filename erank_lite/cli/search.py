@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 _INTERRUPTED = 130
-_LISTED = 5  # files that could not be read
 _SHOWN = 10
 _AROUND, _EXCERPT = 60, 320  # characters before the marked sentence, and of all that is shown
 
@@ -96,7 +95,13 @@ def search(
     from erank_lite.families.erank.score import parse_thinking
     from erank_lite.load import check
     from erank_lite.search import Index
-    from erank_lite.search.search import CANDIDATES, as_many_as_fit, best_of_each_file, judged
+    from erank_lite.search.search import (
+        CANDIDATES,
+        as_many_as_fit,
+        best_of_each_file,
+        documents,
+        judged,
+    )
 
     if not query.strip():
         raise InputError("the query is empty", "give the words to look for")
@@ -119,7 +124,7 @@ def search(
             reranker = stack.enter_context(_loaded(model, thinking, given))
             if candidates is None and within is None:
                 found = found[: as_many_as_fit(query, found, reranker)]
-            forecast = reranker.forecast([(query, [each.text for each in found])])
+            forecast = reranker.forecast([(query, documents(found))])
             if forecast is not None and within is None:
                 say(f"{counted(len(found), 'passage')}, {forecast}")
         passages: list[Passage] = []

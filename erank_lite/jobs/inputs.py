@@ -123,14 +123,14 @@ class JsonLines(Queries):
         at = 0
         for number, line in enumerate(self._file, 1):
             if line.strip(b" \t\r\n\xef\xbb\xbf"):
-                yield f"line {number}", at, _Lazy(line), line
+                yield f"line {number}", at, line, line
             at += len(line)
 
     def read(self, entry: Entry) -> Query:
         """Return a query; see `Queries.read`."""
         try:
             self._file.seek(entry.at)
-            query = parse(_Lazy(self._file.readline()), entry.number)
+            query = parse(self._file.readline(), entry.number)
         except (OSError, InputError):
             query = None
         if query is None or query.id != entry.id:
@@ -226,15 +226,8 @@ class Run(Queries):
         return parse(self._record(entry.at), entry.number)
 
 
-class _Lazy:
-    """A line of JSON, parsed where it is looked at: its faults are those of a record."""
-
-    def __init__(self, line: bytes) -> None:
-        self.line = line
-
-
 def parse(record: Any, number: int) -> Query:
-    """Return the query that a record is.
+    """Return the query that a record is, or a line of JSON that holds one.
 
     Raises:
         InputError: it is none; the message says what is wrong with it.
@@ -244,9 +237,9 @@ def parse(record: Any, number: int) -> Query:
         Query(number=0, id='7', text='bread', documents=[{'content': 'a loaf', 'id': '0'}], \
 instruction=None)
     """
-    if isinstance(record, _Lazy):
+    if isinstance(record, bytes):
         try:
-            record = json.loads(record.line.decode("utf-8-sig"))
+            record = json.loads(record.decode("utf-8-sig"))
         except UnicodeDecodeError:
             raise InputError("it is not UTF-8") from None
         except (ValueError, RecursionError) as error:

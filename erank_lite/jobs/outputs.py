@@ -82,7 +82,7 @@ class Journal:
         return len(self._places)
 
     def add(self, number: int, record: Mapping[str, Any]) -> None:
-        """Keep a query's record; it is on the disk when this returns.
+        """Keep a query's record; it outlives this process when this returns.
 
         Raises:
             InputError: it cannot be written.

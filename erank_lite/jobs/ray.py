@@ -20,7 +20,7 @@ from erank_lite.effort import Effort
 from erank_lite.errors import ErankLiteError, InputError, ModelError, missing_extra
 from erank_lite.jobs.inputs import Entry, Queries
 from erank_lite.jobs.outputs import Journal
-from erank_lite.jobs.run import Settings, Summary, in_order, record
+from erank_lite.jobs.run import Settings, Summary, in_order, to_read, without_texts
 from erank_lite.reranker import Reranker
 from erank_lite.util.reporter import SILENT, Reporter
 
@@ -103,7 +103,7 @@ class _Worker:
             )
             try:
                 for results in ranked:
-                    found.append([_without_texts(result) for result in results])
+                    found.append([without_texts(result) for result in results])
             except InputError as error:
                 found.append(error.message)
         return found
@@ -149,8 +149,8 @@ def run_on_ray(
     summary = Summary()
     left = [entry for entry in in_order(entries) if entry.number not in journal]
     summary.before = len(entries) - len(left)
-    total = sum(entry.documents for entry in entries)
-    done = total - sum(entry.documents for entry in left)
+    total = sum(to_read(entry, settings) for entry in entries)
+    done = total - sum(to_read(entry, settings) for entry in left)
     try:
         if not ray.is_initialized():
             ray.init(address, include_dashboard=False, log_to_driver=False)
@@ -186,13 +186,10 @@ def run_on_ray(
                 if isinstance(results, str):
                     if not skip_mistakes:
                         raise InputError(f"query {entry.id}: {results}")
-                    summary.skipped.append((entry.id, results))
-                    journal.add(entry.number, {"id": entry.id, "results": [], "failure": results})
+                    summary.skip(journal, entry, results)
                     continue
-                journal.add(entry.number, record(entry.id, results, settings))
-                summary.documents += len(results)
-                summary.failures += sum(r["failure"] is not None for r in results)
-                done += entry.documents
+                summary.keep(journal, entry, results, settings)
+                done += to_read(entry, settings)
             reporter.progress("documents", done, total, "documents")
     finally:
         for actor in actors:
@@ -230,7 +227,3 @@ def _got(ray: Any, ready: Any) -> list[list[dict[str, Any]] | str]:
             f"a worker died, {_RETRIES} times in a row: {text[:300]}",
             "it may lack memory: give fewer --workers",
         ) from None
-
-
-def _without_texts(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in result.items() if name not in ("content", "completion")}

@@ -56,6 +56,19 @@ class Summary:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
 
+    def keep(
+        self, journal: Journal, entry: Entry, results: Sequence[dict[str, Any]], settings: Settings
+    ) -> None:
+        """Write a query that is finished down, and count it."""
+        journal.add(entry.number, record(entry.id, results, settings))
+        self.documents += len(results)
+        self.failures += sum(result["failure"] is not None for result in results)
+
+    def skip(self, journal: Journal, entry: Entry, why: str) -> None:
+        """Write a query that cannot be used down, and why."""
+        journal.add(entry.number, {"id": entry.id, "results": [], "failure": why})
+        self.skipped.append((entry.id, why))
+
 
 def shard(entries: Sequence[Entry], number: int, of: int) -> list[Entry]:
     """Return one of `of` parts of the queries; together they are all.
@@ -110,8 +123,8 @@ def run(
     summary = Summary()
     left = [entry for entry in in_order(entries) if entry.number not in journal]
     summary.before = len(entries) - len(left)
-    total = sum(_read(entry, settings) for entry in entries)
-    done = total - sum(_read(entry, settings) for entry in left)
+    total = sum(to_read(entry, settings) for entry in entries)
+    done = total - sum(to_read(entry, settings) for entry in left)
     reporter.watch(reranker.engine)
 
     def finished(count: int) -> None:
@@ -124,16 +137,13 @@ def run(
         begun = _Begun(queries, left)
         try:
             for entry, results in _ranked(reranker, begun, settings, finished):
-                journal.add(entry.number, record(entry.id, results, settings))
-                summary.documents += len(results)
-                summary.failures += sum(r["failure"] is not None for r in results)
+                summary.keep(journal, entry, results, settings)
             break
         except InputError as error:
             bad = begun.last
             if not skip_mistakes or bad is None or bad.number in journal:
                 raise
-            summary.skipped.append((bad.id, error.message))
-            journal.add(bad.number, {"id": bad.id, "results": [], "failure": error.message})
+            summary.skip(journal, bad, error.message)
             left = [entry for entry in left if entry.number not in journal]
     summary.queries = sum(entry.number in journal for entry in entries) - len(summary.skipped)
     summary.seconds = time.monotonic() - began
@@ -165,14 +175,14 @@ def _ranked(
         begun, settings.instruction, settings.truncate_length, effort=Effort(settings.depth)
     ):
         results = waiting.setdefault(place, [])
-        # Texts are the caller's already: only the ranking is held.
-        results.append({k: v for k, v in result.items() if k not in ("content", "completion")})
+        results.append(without_texts(result))
         finished(result.get("level") is not None or result["failure"] is not None)
         if len(results) == begun.entries[place].documents:
             yield begun.entries[place], sort_results(waiting.pop(place))
 
 
-def _read(entry: Entry, settings: Settings) -> int:
+def to_read(entry: Entry, settings: Settings) -> int:
+    """Return how many of a query's documents are read."""
     return min(entry.documents, settings.depth or entry.documents)
 
 
@@ -200,3 +210,8 @@ def facts(queries: Queries, settings: Settings, part: tuple[int, int] | None) ->
         "settings": vars(settings),
         "shard": None if part is None else list(part),
     }
+
+
+def without_texts(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result without the texts: the caller has them, and only the ranking is held."""
+    return {name: value for name, value in result.items() if name not in ("content", "completion")}

@@ -401,10 +401,6 @@ class Index:
             raise self._unusable(error) from None
         return [_found(row) for row in rows]
 
-    def terms(self, text: str) -> list[str]:
-        """Return the words that a query is searched by."""
-        return self._stemmer.terms(text)
-
     @property
     def stemmer(self) -> Stemmer:
         """What makes words of texts."""
@@ -425,8 +421,8 @@ class Index:
         if self._database.execute("SELECT 1 FROM files WHERE path = ?", (name,)).fetchone() is None:
             raise InputError(f"`{path}` is not in the index", "give a path that a search found")
         lines: list[str] = []
-        for _, _, text, start, places, _, _ in self._database.execute(
-            "SELECT path, heading, text, first, places, unit, 0 FROM chunks "
+        for text, start, places in self._database.execute(
+            "SELECT text, first, places FROM chunks "
             "JOIN files ON files.id = chunks.file WHERE path = ? ORDER BY chunks.id", (name,)
         ):  # fmt: skip
             split = text.split("\n")

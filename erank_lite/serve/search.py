@@ -8,8 +8,7 @@ from typing import Any
 
 from erank_lite.search.folders import Folders
 from erank_lite.search.index import Found
-from erank_lite.search.search import CANDIDATES, documents
-from erank_lite.search.sentences import best_sentences
+from erank_lite.search.search import CANDIDATES, documents, judged
 from erank_lite.serve.dialects import MAX_QUERY, Refused
 
 _MAX_CANDIDATES = 200
@@ -59,19 +58,13 @@ class SearchRequest:
 
 def told(folders: Folders, query: str, found: Sequence[Found]) -> dict[str, Any]:
     """Return what is said of the passages before they are read, as JSON has it."""
-    stemmer = folders.index.stemmer
-    terms = stemmer.terms(query)
-    passages = []
-    for each in found:
-        marks = best_sentences(each.text, terms, stemmer)
-        line = each.text.count("\n", 0, marks[0][0]) if marks else 0
-        number = each.places[min(line, len(each.places) - 1)] if each.places else None
-        passages.append(
-            {
-                "path": folders.name(each.path), "unit": each.unit, "number": number,
-                "heading": each.heading, "text": each.text,
-                "sentences": [each.text[start:end] for start, end in marks],
-            }
-        )  # fmt: skip
+    passages = [
+        {
+            "path": folders.name(each.found.path), "unit": each.found.unit, "number": each.number,
+            "heading": each.found.heading, "text": each.found.text,
+            "sentences": [each.found.text[start:end] for start, end in each.marks],
+        }
+        for each in next(judged(query, found, None, folders.index.stemmer))
+    ]  # fmt: skip
     update = folders.update
     return {"passages": passages, "files": update.files, "unread": len(update.failures)}

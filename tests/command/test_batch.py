@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from support.command import COMMAND
 
+from erank_lite.util.files import locked
+
 DOCS = ["A loaf stays fresh in a bread box.", "The Danube is long.", "Mars has two moons."]
 
 
@@ -138,3 +140,31 @@ def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], says: str) 
     (tmp_path / "empty.jsonl").write_text("\n")
     done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_two_processes_do_not_write_one_output(tmp_path: Path) -> None:
+    with locked(tmp_path / "out.jsonl"):
+        done = command(queries(tmp_path, 1), "--out", "out.jsonl", cwd=tmp_path)
+    assert done.returncode == 1 and "another process" in done.stderr
+
+
+def test_a_run_over_a_collection_is_read_whole_with_the_instruction_given(tmp_path: Path) -> None:
+    pytest.importorskip("ir_datasets")
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td0\t1\n")
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "bread"}\n')
+    corpus = [{"_id": f"d{n}", "title": "", "text": text} for n, text in enumerate(DOCS)]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in corpus))
+    run = tmp_path / "first.trec"
+    run.write_text("".join(f"q Q0 d{n} {n + 1} {9 - n} x\n" for n in range(3)))
+    rankings = {}
+    for name, instruction in (("own", []), ("given", ["--instruction", "Find rivers, no food."])):
+        done = command(
+            run, "--out", f"{name}.jsonl", "--collection", ".", "--thinking", "none",
+            "--depth", "1", *instruction, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (rankings[name],) = lines(tmp_path / f"{name}.jsonl")
+    own, given = (rankings[name]["results"] for name in ("own", "given"))
+    assert [r["id"] for r in own] == ["d0", "d1", "d2"]
+    assert own[0]["probability"] != given[0]["probability"]
