@@ -12,8 +12,7 @@ from typing import Any
 from erank_lite.documents import Doc
 from erank_lite.effort.budget import Budget, BudgetSource
 from erank_lite.effort.order import estimate
-from erank_lite.families.erank.prompt import QueryPromptBuilder
-from erank_lite.families.erank.score import ScoreGuide, ScoreGuides
+from erank_lite.families.base import DocumentPrompts, Pointwise, ScoringGuide
 from erank_lite.results.store import KeptScore, ResultStore
 from erank_lite.types import Completion, Prompt, Request, Score
 
@@ -23,7 +22,7 @@ class Job:
     """A query with its documents, as they are to be read."""
 
     query: str
-    prompts: QueryPromptBuilder
+    prompts: Any  # DocumentPrompts; QueryRounds of a family that asks in rounds
     docs: Sequence[Doc]
     instruction: str | None
     truncate_length: int | None
@@ -34,14 +33,14 @@ class Asks:
     """How documents are asked about.
 
     Attributes:
-        guides: that follow their completions.
+        asker: asks the model as its family does.
         room: tokens that a prompt may have.
         engine: what computes, for the results.
         results: where results are kept, if they are.
         facts: what decides a result beside the prompt; None where that is not known.
     """
 
-    guides: ScoreGuides
+    asker: Pointwise
     room: int
     engine: str
     results: ResultStore | None
@@ -74,7 +73,7 @@ class Batch:
             depth: how many of each job are read; all by default.
             budget: of the one query.
         """
-        self._guides, self._room, self._engine = asks.guides, asks.room, asks.engine
+        self._asker, self._room, self._engine = asks.asker, asks.room, asks.engine
         self._results, self._facts = asks.results, asks.facts
         self._reading_order, self._depth, self._budget = reading_order, depth, budget
         self._count = 0
@@ -89,18 +88,18 @@ class Batch:
         self._job: Job | None = None
         self._order: dict[int, Doc] = {}
         self._read: dict[int, dict[str, Any]] = {}
-        self._guide_of: dict[int, ScoreGuide] = {}
+        self._guide_of: dict[int, ScoringGuide] = {}
         self.mistake: Exception | None = None
         if budget is not None:
             (job,) = jobs = tuple(jobs)
             self._job = job
             self._order = {index: job.docs[index] for index in self._begin(0, job)}
         requests = self._requests(jobs)
-        self.source: Iterator[Request[ScoreGuide]] | BudgetSource = requests
+        self.source: Iterator[Request[ScoringGuide]] | BudgetSource = requests
         if budget is not None:
             self.source = BudgetSource(requests, budget, self._writes)
 
-    def _requests(self, jobs: Iterable[Job]) -> Iterator[Request[ScoreGuide]]:
+    def _requests(self, jobs: Iterable[Job]) -> Iterator[Request[ScoringGuide]]:
         """Yield a request for each document that is to be computed."""
         # What is under way is finished before what went wrong in what follows is reported.
         try:
@@ -114,7 +113,7 @@ class Batch:
                     elif self._budget is None:
                         self._count += 1
                         self._documents[self._count] = (number, index, job.docs[index], False, 0)
-                        self._ready.append((self._count, (_UNREAD, 0)))
+                        self._ready.append((self._count, (UNREAD, 0)))
         except Exception as error:
             self.mistake = error
 
@@ -127,14 +126,14 @@ class Batch:
         return order
 
     def _request(
-        self, number: int, index: int, doc: Doc, prompts: QueryPromptBuilder
-    ) -> Iterator[Request[ScoreGuide]]:
+        self, number: int, index: int, doc: Doc, prompts: DocumentPrompts
+    ) -> Iterator[Request[ScoringGuide]]:
         self._count += 1
         key = self._count
         text = doc if isinstance(doc, str) else str(doc["content"])
         if not text.strip():
             self._documents[key] = (number, index, doc, False, 0)
-            self._ready.append((key, (_failed("the document is empty"), 0)))
+            self._ready.append((key, (failed("the document is empty"), 0)))
             return
         prompt = prompts.document(text, self._room)
         self._documents[key] = (number, index, doc, prompt.truncated, len(prompt.ids))
@@ -145,7 +144,7 @@ class Batch:
             self._scores[key] = kept
             self._ready.append((key, kept))
         elif first == key:
-            max_tokens = self._guides.max_tokens(prompt.think_prefix)
+            max_tokens = self._asker.max_tokens(prompt.think_prefix)
             yield Request(key, prompt, lambda: self._guide(key, prompt), max_tokens)
         elif first in self._scores:
             self._ready.append((key, self._scores[first]))
@@ -163,17 +162,17 @@ class Batch:
         self._keep_as[key] = found
         return None
 
-    def _guide(self, key: int, prompt: Prompt) -> ScoreGuide:
+    def _guide(self, key: int, prompt: Prompt) -> ScoringGuide:
         if self._budget is None:
-            return self._guides.guide(prompt)
+            return self._asker.guide(prompt)
         budget = self._budget
-        guide = self._guide_of[key] = self._guides.guide(prompt, budget.wrote, budget.spent())
+        guide = self._guide_of[key] = self._asker.guide(prompt, budget.wrote, budget.spent())
         return guide
 
     def _writes(self, key: int) -> bool:
         return key in self._guide_of and self._guide_of[key].writes
 
-    def finish(self, completion: Completion[ScoreGuide]) -> None:
+    def finish(self, completion: Completion[ScoringGuide]) -> None:
         """Take what the engine completed, for the document and for those of the same prompt."""
         if isinstance(self.source, BudgetSource):
             self.source.came_back(completion.key)
@@ -182,7 +181,7 @@ class Batch:
         if score.stopped == 0 and score.score is None:
             return  # the budget was spent before it was begun
         if completion.failure is not None:
-            score = _failed(completion.failure, score)
+            score = failed(completion.failure, score)
         keep_as = self._keep_as.pop(completion.key, None)
         if keep_as is not None and score.failure is None and score.stopped is None:
             assert self._results is not None
@@ -209,7 +208,7 @@ class Batch:
         expected = estimate([self._read[i] for i in self._order if i in self._read])
         for place, (index, doc) in enumerate(self._order.items()):
             if index not in self._read:
-                result = self._result(0, index, doc, _UNREAD, False, (0, 0))
+                result = self._result(0, index, doc, UNREAD, False, (0, 0))
                 beyond = self._depth is not None and place >= self._depth  # these follow the others
                 yield 0, result | {"estimate": None if beyond else expected}
 
@@ -227,7 +226,7 @@ class Batch:
         self, number: int, index: int, doc: Doc, score: Score, truncated: bool,
         tokens: tuple[int, int],
     ) -> dict[str, Any]:  # fmt: skip
-        result = _result(doc, index, score, truncated)
+        result = result_of(doc, index, score, truncated)
         rank = self._reading_rank.pop((number, index), None)
         if rank is not None:
             result["reading_rank"] = rank
@@ -235,15 +234,18 @@ class Batch:
         return result | {"tokens": written, "prompt_tokens": read, "engine": self._engine}
 
 
-def _failed(reason: str, score: Score | None = None) -> Score:
+def failed(reason: str, score: Score | None = None) -> Score:
+    """Return the score of a document that has none, with what was written of it."""
     completion, reasoning = (score.completion, score.reasoning) if score else ("", "")
     return Score(None, None, None, reasoning, False, reason, completion)
 
 
-_UNREAD = Score(None, None, None, "", False, None, "")
+UNREAD = Score(None, None, None, "", False, None, "")
+"""The score of a document that was not read."""
 
 
-def _result(doc: Doc, index: int, score: Score, truncated: bool) -> dict[str, Any]:
+def result_of(doc: Doc, index: int, score: Score, truncated: bool) -> dict[str, Any]:
+    """Return a document's own keys and those of its score; see `erank_lite.reranker.Result`."""
     level: str | int | None = "full" if score.stopped is None else score.stopped
     own = {"content": doc} if isinstance(doc, str) else dict(doc)
     return own | {
@@ -257,6 +259,6 @@ def _result(doc: Doc, index: int, score: Score, truncated: bool) -> dict[str, An
         "truncated": truncated,
         "failure": score.failure,
         "completion": score.completion,
-        "level": None if score is _UNREAD else level,
+        "level": None if score is UNREAD else level,
         "estimate": None if score.stopped is None else score.rank_score,
     }

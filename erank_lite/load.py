@@ -51,6 +51,9 @@ def load(
     decided, path = resolve(model, engine, options, reporter)
     loaded = engine_class(decided.engine)(path, decided)  # type: ignore[call-arg, arg-type]
     loaded.path = path
+    ref = ModelRef.parse(model)
+    if ref.kind != "server":  # an address names a machine, not a model
+        loaded.names = (ref.label.split("/")[-1], *loaded.names)
     return loaded
 
 

@@ -21,13 +21,14 @@ from erank_lite.effort.budget import Budget, OutOfTimeError
 from erank_lite.effort.order import placed_by, reading_order
 from erank_lite.engines.base import Engine
 from erank_lite.errors import InputError, ModelError
-from erank_lite.families.erank.prompt import PromptBuilder
-from erank_lite.families.erank.score import ScoreGuides, parse_thinking
-from erank_lite.families.erank.vocabulary import ScoreVocabulary
+from erank_lite.families import choose
+from erank_lite.families.base import InRounds, Pointwise, parse_thinking
 from erank_lite.load import load
 from erank_lite.machine.pace import Forecast, Pace, Work
+from erank_lite.models.text import ModelText
 from erank_lite.results.facts import engine_facts
 from erank_lite.results.store import ResultStore
+from erank_lite.rounds import RoundsBatch
 from erank_lite.util.reporter import SILENT, Reporter
 
 Query = tuple[str, Sequence[Doc]] | tuple[str, Sequence[Doc], str | None]
@@ -115,6 +116,7 @@ class Reranker:
         model: str | Path | Engine,
         *,
         engine: str = "auto",
+        family: str | None = None,
         thinking: str | int = "full",
         first_pass: str | Path | Engine | Reranker | None = None,
         results: ResultStore | None = None,
@@ -130,6 +132,8 @@ class Reranker:
                 already there (it is then the caller's to close).
             engine: "llama.cpp", "gptq", "transformers", "remote", or "auto", which takes what suits
                 the model and this machine (`erank_lite.engines.choose`).
+            family: what the model is asked and how it is read, see `erank_lite.families`; None
+                means what the model's name tells, else "erank".
             thinking: "full" (reasoning as long as the model likes, up to the published limit), a
                 budget in tokens, after which the answer is asked for, or "none".
             first_pass: another model, as `model`, that orders the documents before this one reads
@@ -164,14 +168,14 @@ class Reranker:
             self.engine = load(model, engine, options, reporter)
         try:
             loaded = self.engine
-            self._prompts = PromptBuilder(loaded.tokenizer, loaded.chat_template)
-            self._guides = ScoreGuides(
-                ScoreVocabulary(loaded.tokenizer, loaded.end_ids),
-                self.thinking,
-                loaded.max_new_tokens,
-                loaded.context_length,
+            self.family = choose(family, loaded.names)
+            if not self.family.thinks and self.thinking != "full":
+                _log.warning("%s never reasons: thinking is left as it is", self.family.name)
+            text = ModelText(
+                loaded.tokenizer, loaded.chat_template, loaded.end_ids, loaded.max_new_tokens
             )
-            self._room = loaded.context_length - self._guides.max_tokens()
+            self._asker = self.family.make(text, loaded.context_length, self.thinking)
+            self._room = loaded.context_length - self._asker.max_tokens()
             if self._room < 1:
                 raise InputError(
                     f"a thinking budget of {self.thinking} leaves no room for a prompt: the "
@@ -427,7 +431,8 @@ class Reranker:
         Raises:
             InputError: they cannot be used.
         """
-        prompts = self._prompts.query(query, instruction, truncate_length)
+        prompts = self._asker.query(query, instruction, truncate_length)
+        self.family.instruction_text(instruction)  # refuses what the prompt has no place for
         return Job(query, prompts, as_documents(docs), instruction, truncate_length)
 
     def forecast(
@@ -451,7 +456,7 @@ class Reranker:
             depth: how many documents of each query are read; all by default.
 
         Returns:
-            The forecast; None where a server computes.
+            The forecast; None where a server computes, or the family asks in rounds.
 
         Raises:
             InputError: a query, a document or the mode cannot be used.
@@ -463,19 +468,19 @@ class Reranker:
             >>> 0 < forecast.seconds < 60
             True
         """
-        pace, guides = self.engine.pace, self._guides
-        if pace is None:
+        pace, asker = self.engine.pace, self._asker
+        if pace is None or isinstance(asker, InRounds):
             return None
-        if thinking is not None:
-            guides = guides.with_thinking(parse_thinking(thinking))
         pairs = [(query, doc) for query, docs, *_ in queries for doc in as_documents(docs)[:depth]]
-        work = self._work(pace, guides, pairs, instruction, truncate_length)
+        if thinking is not None:
+            asker = asker.with_thinking(parse_thinking(thinking))
+        work = self._work(pace, asker, pairs, instruction, truncate_length)
         return pace.forecast(work, self.engine.plan.sequences or 1)
 
     def _work(
         self,
         pace: Pace,
-        guides: ScoreGuides,
+        asker: Pointwise,
         pairs: Sequence[tuple[str, Doc]],
         instruction: str | None,
         truncate_length: int | None,
@@ -483,7 +488,7 @@ class Reranker:
         """Return what documents ask for, judged by some of them."""
         some = pairs[:: -(-len(pairs) // _LOOKED_AT) or 1]
         prompts = [
-            self._prompts.query(query, instruction, truncate_length).document(text, self._room)
+            asker.query(query, instruction, truncate_length).document(text, self._room)
             for query, doc in some
             if (text := doc if isinstance(doc, str) else str(doc["content"])).strip()
         ]
@@ -492,9 +497,9 @@ class Reranker:
         return Work(
             len(pairs),
             prompt=sum(own) / len(own),
-            answer=pace.answers.mean(guides.max_tokens()),
+            answer=pace.answers.mean(asker.max_tokens()),
             shared=sum(shared) / len(shared),
-            assumed=not pace.answers.knows(guides.max_tokens()),
+            assumed=not pace.answers.knows(asker.max_tokens()),
         )
 
     def with_thinking(self, thinking: str | int) -> Reranker:
@@ -516,8 +521,8 @@ class Reranker:
         other.__dict__.update(self.__dict__)
         other._owned = other._first_pass_owned = False
         other.thinking = mode
-        other._guides = self._guides.with_thinking(mode)
-        other._room = self.engine.context_length - other._guides.max_tokens()
+        other._asker = self._asker.with_thinking(mode)
+        other._room = self.engine.context_length - other._asker.max_tokens()
         if other._facts is not None:
             other._facts = other._facts | {"thinking": mode}
         return other
@@ -557,35 +562,53 @@ class Reranker:
         if batch.mistake is not None:
             raise batch.mistake
 
-    def _batch(self, jobs: Iterable[Job], effort: Effort) -> Batch:
+    def _batch(self, jobs: Iterable[Job], effort: Effort) -> Batch | RoundsBatch:
         _check_effort(effort)
+        asker = self._asker
+        if isinstance(asker, InRounds):
+            return self._in_rounds(jobs, asker, effort)
         if not effort.limited:
-            return self._of(jobs, effort.depth, None)
+            return self._of(jobs, asker, effort.depth, None)
         (job,) = jobs = tuple(jobs)
         begun, pace = time.monotonic(), self.engine.pace
         together = self.engine.plan.sequences or 1
         reserve = _REMOTE_RESERVE * (effort.within or 0.0)
         if pace is not None:
-            together = self._together(pace, job, effort)
+            together = self._together(pace, asker, job, effort)
             reserve = together * pace.document(_ASKED, _ANSWER, together)
             reserve += pace.document(_STEP, 0, 1)
         if effort.within is not None:  # to judge the documents took some of it
             effort = replace(effort, within=effort.within - (time.monotonic() - begun))
-        return self._of(jobs, effort.depth, Budget(effort, together, reserve))
+        return self._of(jobs, asker, effort.depth, Budget(effort, together, reserve))
 
-    def _of(self, jobs: Iterable[Job], depth: int | None, budget: Budget | None) -> Batch:
+    def _of(
+        self, jobs: Iterable[Job], asker: Pointwise, depth: int | None, budget: Budget | None
+    ) -> Batch:
         description = self.engine.description
-        asks = Asks(self._guides, self._room, description, self._results, self._facts)
+        asks = Asks(asker, self._room, description, self._results, self._facts)
         return Batch(jobs, asks, self._reading_order, depth, budget)
 
-    def _together(self, pace: Pace, job: Job, effort: Effort) -> int:
+    def _in_rounds(self, jobs: Iterable[Job], asker: InRounds, effort: Effort) -> RoundsBatch:
+        if effort.limited:
+            raise InputError(
+                f"{self.family.name} asks about the documents of a query more than once, so that a "
+                "budget of time or tokens cannot be kept",
+                "say how many documents are read (depth), or limit its thinking",
+            )
+        together = self.engine.plan.sequences or 1
+        return RoundsBatch(
+            jobs, asker, self._room, self.engine.description, together, self._reading_order,
+            effort.depth,
+        )  # fmt: skip
+
+    def _together(self, pace: Pace, asker: Pointwise, job: Job, effort: Effort) -> int:
         """Return how many documents are read together, so that some are finished in time.
 
         All that are begun together end together: where time is short, they are begun in waves, of
         which each is to take a part of it.
         """
         pairs = [(job.query, doc) for doc in job.docs[: effort.depth]]
-        work = self._work(pace, self._guides, pairs, job.instruction, job.truncate_length)
+        work = self._work(pace, asker, pairs, job.instruction, job.truncate_length)
         seconds = float("inf") if effort.within is None else _WAVE * effort.within
         tokens = float("inf") if effort.tokens is None else _WAVE * effort.tokens
         for together in range(self.engine.plan.sequences or 1, 1, -1):
@@ -597,8 +620,13 @@ class Reranker:
     def _result_facts(self) -> dict[str, Any] | None:
         """Return what decides results beside what is read; None where it is not known."""
         facts = engine_facts(self.engine)
-        limit = self._guides.max_new_tokens
-        return facts and facts | {"thinking": self.thinking, "max_new_tokens": limit}
+        limit = self._asker.max_new_tokens
+        family = self.family.name
+        return facts and facts | {
+            "family": family,
+            "thinking": self.thinking,
+            "max_new_tokens": limit,
+        }
 
     def _reading_order(self, job: Job, budget: Budget | None) -> list[int]:
         """Return the places of a job's documents as they are read."""

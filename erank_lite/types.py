@@ -70,6 +70,23 @@ G = TypeVar("G", bound=Guide)
 
 
 @dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn, where a family does not take the most probable.
+
+    What is drawn depends on the seed, the prompt and the place, and on nothing else in the batch.
+
+    Attributes:
+        temperature: logits are divided by it.
+        top_p: only the most probable tokens that reach this probability together are drawn from.
+        seed: another one gives another completion.
+    """
+
+    temperature: float
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Request(Generic[G]):
     """One prompt to complete.
 
@@ -81,6 +98,7 @@ class Request(Generic[G]):
         priority: a source gives requests of a higher one first. Engines take what they get.
         deadline: seconds on the clock of `time.monotonic` by which it is wanted, or None; a
             source's matter too.
+        sampling: how tokens are chosen; None takes the most probable.
     """
 
     key: int
@@ -89,6 +107,7 @@ class Request(Generic[G]):
     max_tokens: int
     priority: int = 0
     deadline: float | None = None
+    sampling: Sampling | None = None
 
 
 class Source(Protocol):
@@ -139,11 +158,12 @@ class Completion(Generic[G]):
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What was read from one completion.
+    """What was read of one document.
 
     Attributes:
-        score: the integer 0–10, or None where no answer could be read.
-        probability: Pr(score) under the full softmax, or None.
+        score: the integer answered, of ERank 0 to 10; None where no answer could be read, or where
+            documents are put in order without one.
+        probability: its own: of ERank under the full softmax, of labels among them; or None.
         expected_score: the expected score over 0…10 (a real number), or None where it was not
             computed.
         reasoning: the text of the reasoning.
@@ -151,6 +171,7 @@ class Score:
         failure: None, or why there is no score.
         completion: all that was generated, forced parts included.
         stopped: tokens of reasoning after which a budget ended it; None where none did.
+        value: what ranks the document, of families where that is not score × probability.
     """
 
     score: int | None
@@ -161,10 +182,13 @@ class Score:
     failure: str | None
     completion: str
     stopped: int | None = None
+    value: float | None = None
 
     @property
     def rank_score(self) -> float | None:
-        """score × Pr(score), the published ranking score; None for a failure."""
+        """The published ranking score, of ERank score × Pr(score); None for a failure."""
+        if self.value is not None:
+            return self.value
         if self.score is None or self.probability is None:
             return None
         return self.score * self.probability

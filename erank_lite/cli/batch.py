@@ -137,8 +137,8 @@ def batch(
         ErankLiteError: the input, an option or the model cannot be used; what is finished is kept.
         typer.Exit: with one of `EXIT_CODES`.
     """
+    from erank_lite.families.base import parse_thinking
     from erank_lite.families.erank.prompt import instruction_text
-    from erank_lite.families.erank.score import parse_thinking
     from erank_lite.jobs import outputs
     from erank_lite.jobs.run import Settings, facts
     from erank_lite.jobs.run import shard as part_of

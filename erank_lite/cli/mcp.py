@@ -37,7 +37,7 @@ def mcp(
     """
     if importlib.util.find_spec("mcp") is None:
         raise missing_extra("serving tools", "mcp", "mcp")
-    from erank_lite.families.erank.score import parse_thinking
+    from erank_lite.families.base import parse_thinking
     from erank_lite.mcp import make_server
 
     parse_thinking(thinking)

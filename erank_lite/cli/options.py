@@ -118,8 +118,8 @@ def prepared(settings: Settings, out: Path) -> Settings:
     Raises:
         InputError: a setting cannot be used, or the folder cannot be written.
     """
+    from erank_lite.families.base import parse_thinking
     from erank_lite.families.erank.prompt import instruction_text
-    from erank_lite.families.erank.score import parse_thinking
 
     # A job that is ended from outside says what is kept, as one that is interrupted.
     interrupt_when_ended()

@@ -42,7 +42,7 @@ def plan(
     """
     from erank_lite.cli.inspect import looks_like_erank
     from erank_lite.engines.choose import plan as plan_model
-    from erank_lite.families.erank.score import parse_thinking
+    from erank_lite.families.base import parse_thinking
     from erank_lite.machine.hardware import probe
     from erank_lite.machine.pace import foretell
     from erank_lite.models.gguf import GGUFFile

@@ -188,8 +188,8 @@ def rerank(
     """
     from erank_lite.cli.progress import TerminalReporter
     from erank_lite.effort import Effort
+    from erank_lite.families.base import parse_thinking
     from erank_lite.families.erank.prompt import instruction_text
-    from erank_lite.families.erank.score import parse_thinking
     from erank_lite.forecast import announce
     from erank_lite.hybrid import hybrid_scores
     from erank_lite.load import load

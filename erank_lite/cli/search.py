@@ -92,7 +92,7 @@ def search(
         typer.Exit: with one of `EXIT_CODES`.
     """
     from erank_lite.effort import Effort
-    from erank_lite.families.erank.score import parse_thinking
+    from erank_lite.families.base import parse_thinking
     from erank_lite.load import check
     from erank_lite.search import Index
     from erank_lite.search.search import (

@@ -92,7 +92,7 @@ def serve(
 
     from erank_lite.benchmarks.spec import ModelSpec
     from erank_lite.cli.progress import TerminalReporter
-    from erank_lite.families.erank.score import parse_thinking
+    from erank_lite.families.base import parse_thinking
     from erank_lite.load import check, resolve
     from erank_lite.models.checkpoint import BUNDLED_MODEL
     from erank_lite.reranker import Reranker

@@ -38,6 +38,7 @@ class Engine(ABC):
     Attributes:
         path: the file, the folder or the address that it runs; None where it was made otherwise
             than by `erank_lite.load.load`.
+        names: what the model is called: as it was asked for, and by its own file.
         plan: how it runs; the plan that it was given, unless a dry run of that failed.
         tokenizer: the model's.
         chat_template: the checkpoint's own, in jinja2.
@@ -51,6 +52,7 @@ class Engine(ABC):
     """
 
     path: Path | str | None = None
+    names: tuple[str, ...] = ()
     plan: Plan
     tokenizer: Tokenizer
     chat_template: str

@@ -65,6 +65,11 @@ class Sequence:
         """How many tokens are still to be computed."""
         return len(self.ids) - self.past
 
+    @property
+    def written(self) -> int:
+        """How many tokens the completion has by now."""
+        return len(self.ids) - len(self.request.prompt.ids)
+
     def apply(self, step: Step) -> bool:
         """Drop and append the tokens that the guide wants; return whether it is done."""
         self.step = step

@@ -208,6 +208,12 @@ class GGUFFile:
         return template
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What the file says that its model is called; empty where it says nothing."""
+        found = (self.metadata.get(f"general.{key}") for key in ("name", "basename"))
+        return tuple(name for name in found if isinstance(name, str))
+
+    @property
     def end_ids(self) -> frozenset[int]:
         """The end tokens that the checkpoint named; empty in a file of another converter."""
         return frozenset(self.metadata.get("erank_lite.end_token_ids", ()))

@@ -22,8 +22,8 @@ from typing import Any
 
 from erank_lite.effort import Effort
 from erank_lite.errors import InputError
+from erank_lite.families.base import parse_thinking
 from erank_lite.families.erank.prompt import instruction_text
-from erank_lite.families.erank.score import parse_thinking
 from erank_lite.serve.relevance import relevance
 
 MAX_DOCUMENTS = 1_000

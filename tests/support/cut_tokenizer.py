@@ -19,8 +19,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from erank_lite.families import judgerank, qwen3_reranker, rank1, rank_r1, rearank, tfrank
 from support.golden import filled
-from support.texts import HOSTILE, ORDINARY, placements
+from support.texts import DOCUMENT, HOSTILE, ORDINARY, QUERY, placements
 
 FIRST = 4_000  # merges that are kept whether a text uses them or not
 LLAMA_CPP = (
@@ -33,6 +34,18 @@ LLAMA_CPP = (
 """What llama.cpp's converter encodes to recognize a tokenizer by the ids (llama.cpp, MIT licence)."""
 
 
+FAMILIES = (
+    *(f"{begin}{label}" for label in ("yes", "no", "true", "false") for begin in ("", " ")),
+    *("Yes", "No", " Yes", " No"), "yes(3)", "no(0)", rank1.PROMPT, *rank1.TEMPLATES.values(),
+    qwen3_reranker.PREFIX + qwen3_reranker.BODY + qwen3_reranker.SUFFIX, tfrank.SYSTEM,
+    tfrank.USER + tfrank.THINKING, tfrank.USER + tfrank.NO_THINKING, rank_r1.SYSTEM_1,
+    rank_r1.USER_1, rank_r1.SYSTEM_2, rank_r1.USER_2, rearank.SYSTEM, rearank.ASKED, rearank.LAST,
+    rearank.ACCEPTED, *(f"Received passage [{number}].\n\n[{number}]: x" for number in range(21)),
+    judgerank.ANALYSE_QUERY, judgerank.ANALYSE_DOCUMENT, judgerank.JUDGE,
+)  # fmt: skip
+"""Prompts and labels of the families beside ERank."""
+
+
 def texts() -> Iterator[str]:
     """Yield what the tokenizer must read as the whole one does."""
     for text in (ORDINARY | HOSTILE).values():
@@ -41,6 +54,10 @@ def texts() -> Iterator[str]:
         for slots in placements(text):
             yield f"<|im_start|>user\n{filled(*slots)}<|im_end|>\n<|im_start|>assistant\n"
     yield LLAMA_CPP
+    for text in FAMILIES:
+        yield text.replace("{num}", "3")
+        filled_in = text.replace("{query}", QUERY).replace("{doc}", DOCUMENT)
+        yield filled_in.replace("{instruction}", qwen3_reranker.INSTRUCTION).replace("{num}", "3")
 
 
 def cut(whole: dict[str, Any], texts: Iterable[str]) -> dict[str, Any]:

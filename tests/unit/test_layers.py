@@ -27,6 +27,7 @@ LAYERS = (
     ("load",),
     ("results",),
     ("batch",),
+    ("rounds",),
     ("hybrid", "reranker"),
     ("search", "jobs"),
     ("serve.relevance",),

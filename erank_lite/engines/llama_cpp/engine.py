@@ -32,6 +32,7 @@ from erank_lite.engines.llama_cpp.options import LlamaCppOptions
 from erank_lite.engines.llama_cpp.prefixes import Prefixes
 from erank_lite.engines.llama_cpp.reader import Reader
 from erank_lite.engines.llama_cpp.state import State
+from erank_lite.engines.sampling import draw
 from erank_lite.machine.hardware import probe, usable_by_llama
 from erank_lite.machine.pace import Meter
 from erank_lite.machine.plan import Plan
@@ -115,6 +116,7 @@ class LlamaCppEngine(Engine):
         flash += " for prompts" * bool(plan.flash_reading)
         types = f", keys and values in {self._kv_type}" * (self._kv_type != "f16")
         self.description = f"llama.cpp on {on}{flash}{types}"
+        self.names = gguf.names
         self._cell_bytes = shape.cell_size(self._kv_type)
         self._context: Context | None = None
         self._active: dict[int, Sequence] = {}
@@ -431,6 +433,9 @@ class LlamaCppEngine(Engine):
         tokens = logits.argmax(axis=1).tolist()
         steps = []
         for sequence, token, row in zip(writing, tokens, logits, strict=True):
+            sampling = sequence.request.sampling
+            if sampling is not None:
+                token = draw(row, sampling, sequence.request.prompt.ids, sequence.written)
             wanted = sequence.step.logprobs_for
             logprobs = None if wanted is None else _logprobs(row, (token, *wanted))
             sequence.ids.append(token)

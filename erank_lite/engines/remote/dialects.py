@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from erank_lite.engines.remote.http import OTHER_SERVER, Fault, ServerClient
+from erank_lite.types import Sampling
 
 TOP = 20
 """vLLM's own limit where --max-logprobs does not raise it."""
@@ -54,9 +55,14 @@ class Dialect(ABC):
 
     @abstractmethod
     def body(
-        self, ids: Sequence[int], limit: int, measured: bool, stream: bool = True
+        self,
+        ids: Sequence[int],
+        limit: int,
+        measured: bool,
+        stream: bool = True,
+        sampling: Sampling | None = None,
     ) -> dict[str, Any]:
-        """Return the request for at most `limit` tokens after `ids`, greedily chosen."""
+        """Return the request for at most `limit` tokens after `ids`, greedily chosen or drawn."""
 
     @abstractmethod
     async def encode(self, server: ServerClient, text: str) -> Any:
@@ -104,7 +110,12 @@ class VLLM(Dialect):
         self._strict = strict
 
     def body(
-        self, ids: Sequence[int], limit: int, measured: bool, stream: bool = True
+        self,
+        ids: Sequence[int],
+        limit: int,
+        measured: bool,
+        stream: bool = True,
+        sampling: Sampling | None = None,
     ) -> dict[str, Any]:
         """See `Dialect.body`. Penalties are named, since the checkpoint may bring its own."""
         body = {
@@ -120,6 +131,9 @@ class VLLM(Dialect):
             "return_tokens_as_token_ids": True,
             "skip_special_tokens": False,
         }
+        if sampling is not None:
+            body |= {"temperature": sampling.temperature, "top_p": sampling.top_p,
+                     "seed": sampling.seed}  # fmt: skip
         if measured:
             body["logprobs"] = TOP
         if self._strict:
@@ -163,14 +177,21 @@ class LlamaServer(Dialect):
         self._strict = strict
 
     def body(
-        self, ids: Sequence[int], limit: int, measured: bool, stream: bool = True
+        self,
+        ids: Sequence[int],
+        limit: int,
+        measured: bool,
+        stream: bool = True,
+        sampling: Sampling | None = None,
     ) -> dict[str, Any]:
         """See `Dialect.body`. With the one sampler, the server's own penalties do not apply."""
-        return {
+        body: dict[str, Any] = {"temperature": 0, "samplers": ["temperature"]}
+        if sampling is not None:
+            body = {"temperature": sampling.temperature, "top_p": sampling.top_p,
+                    "seed": sampling.seed, "samplers": ["temperature", "top_p"]}  # fmt: skip
+        return body | {
             "prompt": list(ids),
             "n_predict": limit,
-            "temperature": 0,
-            "samplers": ["temperature"],
             "n_probs": TOP if measured else 0,
             "post_sampling_probs": False,
             "return_tokens": True,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -80,6 +80,8 @@ class RemoteEngine(Engine):
             plan = replace(plan, sequences=sequences, context_length=shortest)
             super().__init__(plan, text, shortest)
             self._await(self._each(self._check, [s for s in found if s.served is not None]))
+            sources = {s for served in known.values() for s in served.sources}
+            self.names = tuple(PureWindowsPath(name).name for name in sorted(sources))
             self.description = "remote, " + ", ".join(
                 f"{served.dialect.name} at {name}" for name, served in known.items()
             )
@@ -208,7 +210,9 @@ class RemoteEngine(Engine):
         client, dialect = server.client, (await self._met(server)).dialect
         step = document.step
         measured = step.logprobs_for is not None
-        body = dialect.body(document.ids, step.max_tokens, measured)
+        body = dialect.body(
+            document.ids, step.max_tokens, measured, sampling=document.request.sampling
+        )
         made, missing = 0, 0
         async with aclosing(client.events(dialect.path, body)) as events:
             async for event in events:
@@ -227,7 +231,9 @@ class RemoteEngine(Engine):
         if missing <= 0:
             raise Fault("it broke the stream off")
         # llama-server leaves out of its streams the tokens that end within a character.
-        body = dialect.body(document.ids, missing, False, stream=False)
+        body = dialect.body(
+            document.ids, missing, False, stream=False, sampling=document.request.sampling
+        )
         chunk = dialect.read(await client.ask(dialect.path, body))
         if not chunk.tokens:
             raise Fault("it leaves tokens out")

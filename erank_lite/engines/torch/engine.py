@@ -26,6 +26,7 @@ from torch import Tensor
 
 from erank_lite.engines.base import Engine
 from erank_lite.engines.calls import NOT_BEGUN, Queue, Sequence
+from erank_lite.engines.sampling import draw
 from erank_lite.engines.torch.kv_cache import SlotKVCache
 from erank_lite.engines.torch.options import TorchOptions
 from erank_lite.engines.torch.plan import plan as torch_plan
@@ -89,6 +90,7 @@ class TorchEngine(Engine):
         shape = ModelShape.from_config(folder.config, "BF16", folder.max_new_tokens)
         self._meter = Meter(shape, plan)
         self.description = f"{self._computes(model)} on {_device_name(self._device)}"
+        self.names = tuple(filter(None, [folder.config.get("_name_or_path")]))
         self._cache_name = (
             "cache" if "cache" in inspect.signature(model.model.forward).parameters
             else "past_key_values"
@@ -261,7 +263,7 @@ class TorchEngine(Engine):
         rows = list(self._active)
         counts = [row.pending for row in rows]
         hidden = self._pass(0, counts)
-        tokens, logprobs = self._choose(hidden, counts, [row.step.logprobs_for for row in rows])
+        tokens, logprobs = self._choose(hidden, counts, rows)
         for i, (row, token) in enumerate(zip(rows, tokens, strict=True)):
             row.ids.append(token)
             row.tokens_generated += 1
@@ -269,21 +271,27 @@ class TorchEngine(Engine):
             self._follow(row, row.guide.feed(token, logprobs.get(i)), finished)
 
     def _choose(
-        self, hidden: Tensor, counts: Seq[int], wanted: Seq[tuple[int, ...] | None]
+        self, hidden: Tensor, counts: Seq[int], rows: Seq[Sequence]
     ) -> tuple[list[int], dict[int, dict[int, float]]]:
-        """Return each row's most probable token and, for rows that want them, log-probabilities.
+        """Return each row's next token and, for rows that want them, log-probabilities.
 
         Args:
             hidden: the last layer's output, [rows, tokens, width].
             counts: how many tokens of each row count; the last gives the logits.
-            wanted: see `Step.logprobs_for`.
+            rows: the documents.
         """
         places = torch.arange(len(counts), device=hidden.device)
         last = torch.tensor(counts, device=hidden.device) - 1
         with torch.no_grad():
             logits = self._model.lm_head(hidden[places, last]).float()
         tokens = logits.argmax(dim=-1).tolist()
+        for i, row in enumerate(rows):
+            sampling = row.request.sampling
+            if sampling is not None:
+                drawn_from = logits[i].cpu().numpy()
+                tokens[i] = draw(drawn_from, sampling, row.request.prompt.ids, row.written)
         logprobs = {}
+        wanted = [row.step.logprobs_for for row in rows]
         measured = [i for i, ids in enumerate(wanted) if ids is not None]
         if measured:
             totals = torch.logsumexp(logits[measured], dim=-1).tolist()

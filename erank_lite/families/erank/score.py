@@ -30,15 +30,12 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from erank_lite.errors import InputError
-from erank_lite.families.erank.loops import CHECK_EVERY, loops
+from erank_lite.families.base import Thinking
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
+from erank_lite.families.loops import CHECK_EVERY, loops
 from erank_lite.machine.shapes import MAX_NEW_TOKENS
 from erank_lite.types import Prompt, Score, Step
-
-Thinking = int | Literal["full", "none"]
 
 _OPEN, _CLOSE = b"<think>", b"</think>"
 _ANSWER = b"<answer>"
@@ -46,29 +43,6 @@ _ANSWER_TAILS = tuple(_ANSWER[:n] for n in range(1, len(_ANSWER)))
 _ANSWER_LIMIT = 16
 _NUMBER = re.compile(rb"\s*(\d+)\s*(|<|</.*)\Z", re.DOTALL)
 _OUT_OF_RANGE = 11
-
-
-def parse_thinking(value: str | int) -> Thinking:
-    """Return the thinking mode that `value` names: "full", "none" or a number of tokens.
-
-    Raises:
-        InputError: it is none of these.
-
-    Example:
-        >>> parse_thinking("256"), parse_thinking("none")
-        (256, 'none')
-    """
-    text = str(value).strip().lower() if value is not None else ""
-    if text == "full":
-        return "full"
-    if text == "none":
-        return "none"
-    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
-        return int(text)
-    raise InputError(
-        "thinking must be 'full', 'none' or a number of tokens from 1 to 999999999, "
-        f"not {value!r:.40}"
-    )
 
 
 @dataclass(slots=True)
