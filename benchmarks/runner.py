@@ -15,7 +15,7 @@ from erank_lite.benchmarks.quality.first_stage import Candidates
 from erank_lite.benchmarks.record import machine, versions
 from erank_lite.benchmarks.spec import ModelSpec, ResolvedModel
 from erank_lite.errors import InputError, ModelError
-from erank_lite.families.erank.prompt import instruction_text
+from erank_lite.families.base import Family
 from erank_lite.forecast import announce
 from erank_lite.reranker import Reranker, sort_results
 from erank_lite.results.facts import code_digest
@@ -40,12 +40,12 @@ class Settings:
     Attributes:
         instruction: a name or free text; None is the collection's own.
         thinking: "full", "none" or a budget in tokens.
-        truncate_length: query and documents, each, in tokens; the paper's is 2048.
+        truncate_length: query and documents, each, in tokens; None is the family's own.
     """
 
     instruction: str | None = None
     thinking: str = "full"
-    truncate_length: int | None = 2048
+    truncate_length: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,12 @@ class Job:
 
     @property
     def instruction(self) -> str:
-        """The instruction's text."""
-        return instruction_text(self.settings.instruction or self.collection.benchmark)
+        """The instruction, as text or as the name of the benchmark that has it."""
+        return self.settings.instruction or self.collection.benchmark
+
+    def truncate_length(self, family: Family) -> int | None:
+        """Return to how many tokens query and documents are cut."""
+        return self.settings.truncate_length or family.truncate_length
 
     @property
     def size(self) -> int:
@@ -128,6 +132,7 @@ class Outcome:
         size: bytes of the weights; None for a server's.
         rate: documents per second; None where it was not timed.
         key: a hash of all that matters to the results.
+        family: what the model was asked, and how it was read.
     """
 
     label: str
@@ -136,6 +141,7 @@ class Outcome:
     size: int | None
     rate: float | None
     key: str
+    family: Family
 
     def ranking(self) -> dict[str, list[Row]]:
         """Return each query's documents best first, as `Reranker.rerank` orders them."""
@@ -174,7 +180,7 @@ def rerank(spec: ModelSpec, job: Job, folder: Path, reporter: Reporter = SILENT)
             if kept:
                 reporter.message(f"{spec.label}: {kept} of {job.size} documents were kept before")
             try:
-                _resume(spec, job, journal, reporter)
+                _resume(spec, model, job, journal, reporter)
             except KeyboardInterrupt:
                 reporter.message(
                     f"interrupted: {job.kept(journal)} of {job.size} documents are kept, and the "
@@ -191,12 +197,18 @@ def rerank(spec: ModelSpec, job: Job, folder: Path, reporter: Reporter = SILENT)
         }
         description = next((row["engine"] for d in rows.values() for row in d), model.engine)
         state = settings_hash(settings | {"reads": job.digest()})
-        return Outcome(spec.label, rows, description, model.size, journal.rate, state)
+        return Outcome(spec.label, rows, description, model.size, journal.rate, state, model.family)
 
 
 def facts(spec: ModelSpec, model: ResolvedModel, job: Job) -> dict[str, Any]:
     """Return all that matters to the results of a model beside the texts, as JSON has it."""
-    settings = asdict(job.settings) | {"instruction": job.instruction}
+    family = model.family
+    settings = asdict(job.settings) | {
+        "instruction": family.instruction_text(job.instruction),
+        "truncate_length": job.truncate_length(family), "family": family.name,
+    }  # fmt: skip
+    if family.together:
+        settings["reads"] = job.digest()
     return settings | {
         "collection": job.collection.name,
         "weights": model.digest,
@@ -208,22 +220,26 @@ def facts(spec: ModelSpec, model: ResolvedModel, job: Job) -> dict[str, Any]:
     }
 
 
-def _resume(spec: ModelSpec, job: Job, journal: Journal, reporter: Reporter) -> None:
+def _resume(
+    spec: ModelSpec, model: ResolvedModel, job: Job, journal: Journal, reporter: Reporter
+) -> None:
+    together = model.family.together
     missing = {
         query: [
             {"id": name, "place": i, "content": job.texts[name], "first_stage_score": score}
             for i, (name, score) in enumerate(found)
-            if job.keys[query, name] not in journal.rows
+            if together or job.keys[query, name] not in journal.rows
         ]
         for query, found in job.candidates.items()
+        if any(job.keys[query, name] not in journal.rows for name, _ in found)
     }
     queries = [query for query, documents in missing.items() if documents]
     stage = f"{spec.label}, {job.collection.name}"
     with spec.load(reporter) as engine:
-        reranker = Reranker(engine, thinking=job.settings.thinking)
+        reranker = Reranker(engine, family=spec.family, thinking=job.settings.thinking)
         reporter.watch(engine)
         pairs = [(job.collection.queries[query], missing[query]) for query in queries]
-        settings = (job.instruction, job.settings.truncate_length)
+        settings = (job.instruction, job.truncate_length(reranker.family))
         announce(reranker, pairs, reporter, *settings)
         done = job.kept(journal)
         reporter.progress(stage, done, job.size, "documents")

@@ -10,7 +10,9 @@ from typing import Any
 
 from erank_lite.engines.base import Engine
 from erank_lite.errors import ErankLiteError, InputError
-from erank_lite.load import load, resolve
+from erank_lite.families import DEFAULT, choose, family_named
+from erank_lite.families.base import Family
+from erank_lite.load import load, model_names, resolve
 from erank_lite.models.ref import ModelRef
 from erank_lite.models.weights import weight_files, weights_digest
 from erank_lite.util.reporter import SILENT, Reporter
@@ -27,6 +29,7 @@ class ModelSpec:
         model: as `Reranker` takes it.
         engine: its name, or "auto".
         options: the engine's own.
+        family: as `Reranker` takes it.
 
     Example:
         >>> spec = ModelSpec.parse("models/erank.gguf,engine=llama.cpp,sequences=5")
@@ -38,6 +41,7 @@ class ModelSpec:
     model: str
     engine: str = "auto"
     options: dict[str, Any] = field(default_factory=dict)
+    family: str | None = None
 
     @classmethod
     def parse(cls, text: str, **options: Any) -> ModelSpec:
@@ -48,6 +52,7 @@ class ModelSpec:
         | `erank-tiny:Q8_0`          | the whole text | "auto", none                        |
         | `OWNER/NAME,sequences=5`   | `OWNER/NAME`   | "auto", `sequences`                 |
         | `FOLDER,engine=gptq,k=v`   | `FOLDER`       | "gptq", `k`                         |
+        | `FILE.gguf,family=rank1`   | `FILE.gguf`    | "auto", none; the family rank1      |
         | `http://HOST:PORT,model=x` | the address    | "auto", `model`                     |
         | `a,b.gguf`                 | the whole text | "auto", none: `b.gguf` has no `=`   |
 
@@ -70,11 +75,15 @@ class ModelSpec:
         label = model_label(model)
         label += "".join(f", {name}={value}" for name, value in reversed(named.items()))
         given = {name: value for name, value in options.items() if value is not None} | named
-        return cls(label, model, str(given.pop("engine", "auto")), given)
+        engine, family = str(given.pop("engine", "auto")), given.pop("family", None)
+        if family is not None:
+            family_named(family)
+        return cls(label, model, engine, given, family)
 
     def with_options(self, suffix: str, **options: Any) -> ModelSpec:
         """Return the same model run otherwise."""
-        return ModelSpec(f"{self.label}, {suffix}", self.model, self.engine, self.options | options)
+        label = f"{self.label}, {suffix}"
+        return ModelSpec(label, self.model, self.engine, self.options | options, self.family)
 
     def resolve(self, reporter: Reporter = SILENT) -> ResolvedModel:
         """Download and convert what is missing, and return what would be run.
@@ -84,7 +93,8 @@ class ModelSpec:
             InputError: a name or an option cannot.
         """
         plan, path = resolve(self.model, self.engine, self.options, reporter)
-        return ResolvedModel(plan.engine, path)
+        family = choose(self.family, model_names(self.model, path))
+        return ResolvedModel(plan.engine, path, family)
 
     def load(self, reporter: Reporter = SILENT) -> Engine:
         """Load the model; see `erank_lite.load.load`."""
@@ -98,10 +108,12 @@ class ResolvedModel:
     Attributes:
         engine: its name.
         path: the file, the folder or the address that it runs.
+        family: what it is asked, and how it is read.
     """
 
     engine: str
     path: Path | str
+    family: Family = DEFAULT
 
     @property
     def size(self) -> int | None:

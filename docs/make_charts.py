@@ -162,6 +162,56 @@ def fidelity(theme: Theme) -> str:
     return draw(title, subtitle, bars, 1.0, theme, room=150)
 
 
+def thresholds(theme: Theme) -> str:
+    """Return the histograms of relevance scores, of relevant documents and of the others."""
+    records = [_record(path.name) for path in sorted(RESULTS.glob("thresholds-*.json"))]
+    half, gap, top = 9, 26, 96
+    height = top + sum(10 * (2 * half + 5) + gap + 14 for _ in records)
+    title = "How relevance scores are spread"
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+        f'font-family="{FONT}" font-size="13" role="img" aria-label="{title}">',
+        f'<text x="0" y="18" font-size="16" font-weight="600" fill="{theme.text}">{title}</text>',
+        f'<text x="0" y="40" fill="{theme.muted}">BM25\'s first documents for 20 queries of '
+        "dbpedia-50; share of the documents of each kind</text>",
+        f'<rect x="0" y="54" width="12" height="{half}" fill="{theme.ours}"/>'
+        f'<text x="18" y="63" fill="{theme.text}">judged relevant</text>',
+        f'<rect x="140" y="54" width="12" height="{half}" fill="{theme.others}"/>'
+        f'<text x="158" y="63" fill="{theme.text}">not</text>',
+    ]
+    y = top
+    for record in records:
+        name = record["model"].removesuffix(".gguf")
+        parts.append(
+            f'<text x="0" y="{y}" font-weight="600" fill="{theme.text}">{escape(name)}, thinking '
+            f"{escape(record['thinking'])}</text>"
+        )
+        y += 14
+        kinds = [record["histogram"][kind] for kind in ("relevant", "others")]
+        for tenth in range(10):
+            parts.append(
+                f'<text x="70" y="{y + half + 4}" text-anchor="end" fill="{theme.muted}">'
+                f"{tenth / 10:.1f} – {(tenth + 1) / 10:.1f}</text>"
+            )
+            for counts, colour, down in zip(
+                kinds, (theme.ours, theme.others), (0, half), strict=True
+            ):
+                share = counts[tenth] / max(1, sum(counts))
+                width = share * (WIDTH - 140)
+                parts.append(
+                    f'<rect x="82" y="{y + down}" width="{width:.1f}" height="{half - 1}" '
+                    f'fill="{colour}"/>'
+                )
+                if share:
+                    parts.append(
+                        f'<text x="{88 + width:.1f}" y="{y + down + half - 1}" font-size="10" '
+                        f'fill="{theme.text}">{100 * share:.0f}%</text>'
+                    )
+            y += 2 * half + 5
+        y += gap
+    return "\n".join((*parts, "</svg>", ""))
+
+
 def _short(run: dict[str, Any]) -> dict[str, Any]:
     """Return the run with its type as `short`: "Q8_0", "Q4_K_M+own", "GPTQ-4bit" or "floor"."""
     name = str(run["name"]).removesuffix(".gguf")
@@ -177,7 +227,7 @@ def _record(name: str) -> dict[str, Any]:
 def main() -> None:
     """Write the charts, or compare them with what is there."""
     stale = []
-    for name, chart in (("speed", speed), ("fidelity", fidelity)):
+    for name, chart in (("speed", speed), ("fidelity", fidelity), ("thresholds", thresholds)):
         for shade, theme in THEMES.items():
             path, drawn = ASSETS / f"{name}-{shade}.svg", chart(theme)
             if "--check" not in sys.argv:

@@ -16,6 +16,8 @@ from erank_lite.engines.base import Engine
 from erank_lite.engines.choose import plan
 from erank_lite.machine.hardware import probe
 from erank_lite.machine.plan import Plan
+from erank_lite.models.checkpoint import Checkpoint
+from erank_lite.models.gguf import GGUFFile
 from erank_lite.models.inspect import inspect
 from erank_lite.models.prepare import prepare
 from erank_lite.models.ref import ModelRef
@@ -51,10 +53,28 @@ def load(
     decided, path = resolve(model, engine, options, reporter)
     loaded = engine_class(decided.engine)(path, decided)  # type: ignore[call-arg, arg-type]
     loaded.path = path
-    ref = ModelRef.parse(model)
-    if ref.kind != "server":  # an address names a machine, not a model
-        loaded.names = (ref.label.split("/")[-1], *loaded.names)
+    loaded.names = (*model_names(model, path), *loaded.names)
     return loaded
+
+
+def model_names(model: str | Path, path: Path | str) -> tuple[str, ...]:
+    """Return what a model is called: as it was asked for, and by its own file.
+
+    Args:
+        model: as `load` takes it.
+        path: as `resolve` returned it; that of a server names a machine, not a model.
+
+    Example:
+        >>> model_names(*["erank-tiny:Q4_K_M", resolve("erank-tiny:Q4_K_M")[1]])
+        ('erank-tiny:Q4_K_M', 'erank-tiny')
+    """
+    if isinstance(path, str):
+        return ()
+    asked = ModelRef.parse(model).label.split("/")[-1]
+    if path.is_dir():
+        own = Checkpoint.open(path).config.get("_name_or_path")
+        return (asked, *([own.rsplit("/", 1)[-1]] if isinstance(own, str) and own else []))
+    return (asked, *dict.fromkeys(GGUFFile.read(path).names))
 
 
 def resolve(

@@ -12,6 +12,7 @@ from erank_lite.benchmarks.journal import Fields, Journal, of, opened
 from erank_lite.benchmarks.runner import Job, facts
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.engines.base import Engine
+from erank_lite.families import DEFAULT
 from erank_lite.families.erank.prompt import PromptBuilder
 from erank_lite.families.erank.score import ScoreGuides
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
@@ -103,7 +104,7 @@ def _read(
     def requests() -> Iterator[Request[ProbeGuide]]:
         for key, (query, document, _) in enumerate(missing):
             text = job.collection.queries[query]
-            prompt = prompts.query(text, job.instruction, job.settings.truncate_length).document(
+            prompt = prompts.query(text, job.instruction, job.truncate_length(DEFAULT)).document(
                 job.texts[document], room
             )
 

@@ -104,7 +104,7 @@ def compare(
         queries=len(job.collection.queries),
         documents=job.size,
         thinking=job.settings.thinking,
-        truncate_length=job.settings.truncate_length,
+        truncate_length=job.truncate_length(outcome.family),
         reference={
             "name": reference.label,
             "variant": asdict(Variant.from_label(reference.label)),

@@ -19,6 +19,7 @@ from erank_lite.benchmarks.runner import Job, Outcome, facts
 from erank_lite.benchmarks.spec import ModelSpec
 from erank_lite.engines.base import Engine
 from erank_lite.errors import ModelError
+from erank_lite.families import DEFAULT
 from erank_lite.families.erank.prompt import PromptBuilder
 from erank_lite.families.erank.vocabulary import ScoreVocabulary
 from erank_lite.types import Request, Step
@@ -108,13 +109,17 @@ def distributions(
 ) -> Distributions:
     """Return a model's answer to each document after the reference's reasoning.
 
-    Documents whose answer the reference did not reach are left out. What is finished is kept in
+    Documents whose answer the reference did not reach are left out, and all where one of the two
+    does not answer on ERank's scale. What is finished is kept in
     `folder`, as by `erank_lite.benchmarks.runner.rerank`.
 
     Raises:
         ModelError: the model cannot be used.
         InputError: an option cannot be used, or the folder.
     """
+    model = spec.resolve(reporter)
+    if not (reference.family.on_a_scale and model.family.on_a_scale):
+        return {}
     texts = {
         (query, row["id"]): text
         for query, rows in reference.rows.items()
@@ -125,7 +130,7 @@ def distributions(
         (query, name): row_key(job.collection.queries[query], job.texts[name], text)
         for (query, name), text in texts.items()
     }
-    settings = facts(spec, spec.resolve(reporter), job) | {"kind": "teacher forcing"}
+    settings = facts(spec, model, job) | {"kind": "teacher forcing"}
     name = f"teacher-forcing-{spec.label}-{job.collection.name}"
     with opened(folder / "kept", name, settings, {"distribution": _is_distribution}) as journal:
         if not set(keys.values()) <= journal.rows.keys():
@@ -176,7 +181,7 @@ def _requests(
     for key, (query, name) in enumerate(missing):
         if prompts is None or prompts[0] != query:
             text = job.collection.queries[query]
-            prompts = query, builder.query(text, job.instruction, job.settings.truncate_length)
+            prompts = query, builder.query(text, job.instruction, job.truncate_length(DEFAULT))
         ids = engine.tokenizer.encode_trusted(texts[query, name])
         room = engine.context_length - len(ids) - _RESERVE
         prompt = prompts[1].document(job.texts[name], room)

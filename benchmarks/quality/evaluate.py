@@ -175,13 +175,14 @@ def evaluate(
             _scored(hybrids[alpha], "hybrid_score"),
             f"{spec.label} hybrid {alpha}",
         )
+    length = job.truncate_length(outcome.family)
     as_published = (
         whole
         and found_by in (BM25, _OWN)
         and (found_by == _OWN or depth == PAPER_DEPTH)
         and settings.instruction is None
         and settings.thinking == "full"
-        and settings.truncate_length == _PAPER_TRUNCATION
+        and length == _PAPER_TRUNCATION
     )
     rows = outcome.all()
     found = record(
@@ -196,9 +197,10 @@ def evaluate(
         documents=len(rows),
         depth=depth,
         first_stage=found_by,
-        instruction=job.instruction,
+        family=outcome.family.name,
+        instruction=outcome.family.instruction_text(job.instruction),
         thinking=settings.thinking,
-        truncate_length=settings.truncate_length,
+        truncate_length=length,
         strict=str(spec.options.get("strict")).lower() == "true",
         measures=measures,
         published=paper_figures(spec.model, collection.name) if as_published else None,

@@ -19,6 +19,7 @@ import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from erank_lite.engines.base import Engine
@@ -156,9 +157,7 @@ class Writer:
                 for sign, prompt in ((1, row.prompt), (-1, other.prompt)):
                     of.append((row, draft, sign, len(ids)))
                     requests.append(
-                        Request(
-                            len(requests), prompt, lambda ids=ids: MeasuringGuide(ids), len(ids) + 2
-                        )
+                        Request(len(requests), prompt, partial(MeasuringGuide, ids), len(ids) + 2)
                     )
         for done in self._engine.run(iter(requests)):
             row, draft, sign, length = of[done.key]

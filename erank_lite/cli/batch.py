@@ -54,6 +54,7 @@ def batch(
         ),
     ] = "erank-tiny",
     engine: Annotated[str, typer.Option(help="As for rerank.")] = "auto",
+    family: options.Family = None,
     collection: Annotated[
         str | None, typer.Option(help=f"Whose queries a run is of. {options.COLLECTION}")
     ] = None,
@@ -137,15 +138,15 @@ def batch(
         ErankLiteError: the input, an option or the model cannot be used; what is finished is kept.
         typer.Exit: with one of `EXIT_CODES`.
     """
+    from erank_lite.families import checked_family
     from erank_lite.families.base import parse_thinking
-    from erank_lite.families.erank.prompt import instruction_text
     from erank_lite.jobs import outputs
     from erank_lite.jobs.run import Settings, facts
     from erank_lite.jobs.run import shard as part_of
     from erank_lite.load import check
 
     given = options.engine_options(option, strict=strict or None)
-    instruction_text(instruction)
+    checked_family(family, model, instruction)
     parse_thinking(thinking)
     part = _shard(shard)
     if on_error not in ("stop", "skip"):
@@ -162,7 +163,8 @@ def batch(
     settings = Settings(instruction, truncate_length, depth, top_k, reasoning)
     interrupt_when_ended()
     job: dict[str, Any] = facts(queries, settings, part) | {"thinking": thinking}
-    job |= {"model": model, "engine": engine, "options": {k: str(v) for k, v in given.items()}}
+    job |= {"model": model, "family": family, "engine": engine}
+    job["options"] = {k: str(v) for k, v in given.items()}
     if not ray:
         job["weights"] = _weights(model, engine, given)
     skip = on_error == "skip"
@@ -173,12 +175,23 @@ def batch(
             if ray:
                 summary = _by_ray(
                     queries, entries, journal, settings, skip,
-                    {"model": model, "engine": engine, "thinking": thinking} | given,
+                    {"model": model, "engine": engine, "family": family, "thinking": thinking}
+                    | given,
                     ray_address, workers,
                 )  # fmt: skip
             else:
                 summary = _here(
-                    queries, entries, journal, settings, skip, model, engine, thinking, given, cache
+                    queries,
+                    entries,
+                    journal,
+                    settings,
+                    skip,
+                    model,
+                    engine,
+                    family,
+                    thinking,
+                    given,
+                    cache,
                 )
         except KeyboardInterrupt:
             say(
@@ -204,7 +217,8 @@ def _weights(model: str, engine: str, given: dict[str, Any]) -> str:
 
 def _here(
     queries: Queries, entries: Any, journal: Any, settings: Any, skip: bool,
-    model: str, engine: str, thinking: str, given: dict[str, Any], cache: bool,
+    model: str, engine: str, family: str | None, thinking: str, given: dict[str, Any],
+    cache: bool,
 ) -> Summary:  # fmt: skip
     from erank_lite.cli.progress import TerminalReporter
     from erank_lite.jobs.run import run
@@ -216,7 +230,7 @@ def _here(
         reporter = stack.enter_context(TerminalReporter())
         loaded = stack.enter_context(load(model, engine, given, reporter))
         store = stack.enter_context(ResultStore()) if cache else None
-        reranker = Reranker(loaded, thinking=thinking, results=store)
+        reranker = Reranker(loaded, family=family, thinking=thinking, results=store)
         _announce(reranker, queries, entries, journal, settings)
         return run(reranker, queries, entries, journal, settings, skip, reporter)
 
@@ -275,7 +289,6 @@ def _opened(path: Path, collection: str | None, instruction: str | None) -> Quer
         return open_queries(path)
     from erank_lite.benchmarks.quality.datasets import open_collections
     from erank_lite.benchmarks.quality.first_stage import candidates_from_run
-    from erank_lite.families.erank.prompt import instruction_text
 
     found = open_collections(collection)
     if len(found) > 1:
@@ -284,7 +297,7 @@ def _opened(path: Path, collection: str | None, instruction: str | None) -> Quer
         )
     candidates = candidates_from_run(path, found[0], sys.maxsize)
     wanted = {name for documents in candidates.values() for name, _ in documents}
-    relevance = instruction_text(instruction or found[0].benchmark)
+    relevance = instruction or found[0].benchmark
     return Run(found[0].queries, candidates, found[0].texts(wanted), relevance)
 
 

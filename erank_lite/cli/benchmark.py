@@ -40,7 +40,7 @@ def benchmark(
         int, typer.Option(min=0, help="Only each collection's first N; 0 means all.")
     ] = 20,
     thinking: options.Thinking = "full",
-    truncate_length: options.Truncation = options.TRUNCATION,
+    truncate_length: options.Truncation = None,
     speed: Annotated[bool, typer.Option(help="Measure speed too.")] = True,
 ) -> None:
     """Measure, write the report, and print where its page is.

@@ -37,7 +37,7 @@ def compare(
     queries: options.Queries = None,
     instruction: options.Instruction = None,
     thinking: options.Thinking = "full",
-    truncate_length: options.Truncation = options.TRUNCATION,
+    truncate_length: options.Truncation = None,
     strict: options.Strict = False,
     floor: Annotated[
         bool,

@@ -30,9 +30,10 @@ def evaluate(
             min=0.0, max=1.0, metavar="A", help="Weight of the first stage in the hybrid run."
         ),
     ] = 0.2,
+    family: options.Family = None,
     instruction: options.Instruction = None,
     thinking: options.Thinking = "full",
-    truncate_length: options.Truncation = options.TRUNCATION,
+    truncate_length: options.Truncation = None,
     strict: options.Strict = False,
     option: options.EngineOption = None,
 ) -> None:
@@ -49,7 +50,8 @@ def evaluate(
     from erank_lite.cli.progress import TerminalReporter
 
     settings = options.prepared(Settings(instruction, thinking, truncate_length), out)
-    spec = ModelSpec.parse(model, **options.engine_options(option, strict=strict or None))
+    given = options.engine_options(option, strict=strict or None)
+    spec = ModelSpec.parse(model, family=family, **given)
     found = [c for name in collections for c in open_collections(name)]
     source = quality.FirstStage(depth, first_stage)
     records = []

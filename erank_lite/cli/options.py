@@ -28,7 +28,7 @@ COLLECTION = (
     "of ir_datasets such as beir/scifact/test or msmarco-passage/trec-dl-2019/judged."
 )
 RESULTS = Path("erank-lite-results")
-DEPTH, TRUNCATION = 100, 2048
+DEPTH = 100
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Collections = Annotated[
@@ -58,8 +58,21 @@ Thinking = Annotated[
     str, typer.Option(help="full, none, or the maximum tokens of reasoning before the answer.")
 ]
 Truncation = Annotated[
-    int,
-    typer.Option(min=1, metavar="N", help="Cut the query and each document to N tokens."),
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Cut the query and each document to N tokens.",
+        show_default="the family's own: 2048 for erank",
+    ),
+]
+Family = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What the model is asked, and how its answer is read: one of `erank-lite families`.",
+        show_default="what the model's name tells, else erank",
+    ),
 ]
 Strict = Annotated[
     bool,
@@ -119,11 +132,9 @@ def prepared(settings: Settings, out: Path) -> Settings:
         InputError: a setting cannot be used, or the folder cannot be written.
     """
     from erank_lite.families.base import parse_thinking
-    from erank_lite.families.erank.prompt import instruction_text
 
     # A job that is ended from outside says what is kept, as one that is interrupted.
     interrupt_when_ended()
-    instruction_text(settings.instruction)
     parse_thinking(settings.thinking)
     # Made with its first file: what is refused before leaves no empty folder.
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())

@@ -62,6 +62,7 @@ def rerank(
             help="auto (what suits the model and machine), llama.cpp, gptq, transformers or remote."
         ),
     ] = "auto",
+    family: options.Family = None,
     instruction: Annotated[
         str | None,
         typer.Option(
@@ -188,8 +189,8 @@ def rerank(
     """
     from erank_lite.cli.progress import TerminalReporter
     from erank_lite.effort import Effort
+    from erank_lite.families import checked_family
     from erank_lite.families.base import parse_thinking
-    from erank_lite.families.erank.prompt import instruction_text
     from erank_lite.forecast import announce
     from erank_lite.hybrid import hybrid_scores
     from erank_lite.load import load
@@ -204,7 +205,7 @@ def rerank(
     )  # fmt: skip
     records = read_documents(docs)
     _check(query, records, alpha)
-    instruction_text(instruction)
+    checked_family(family, model, instruction)
     parse_thinking(thinking)
     # The start of the process counts: loading is part of what is waited for.
     end = None if within is None else time.monotonic() - _since_start() + within
@@ -237,7 +238,12 @@ def rerank(
         load(BUNDLED_MODEL if model is None else model, engine, given, reporter) as loaded,
     ):
         reranker = Reranker(
-            loaded, thinking=thinking, first_pass=first_pass, results=store, reporter=reporter
+            loaded,
+            family=family,
+            thinking=thinking,
+            first_pass=first_pass,
+            results=store,
+            reporter=reporter,
         )
         reporter.watch(loaded)
         documents = [r | {"content": content_of(r)} for r in records]

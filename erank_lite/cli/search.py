@@ -67,6 +67,7 @@ def search(
             show_default="no limit",
         ),
     ] = None,
+    family: options.Family = None,
     thinking: options.Thinking = "full",
     top_k: Annotated[int, typer.Option(min=1, metavar="K", help="Show the best K.")] = _SHOWN,
     every_passage: Annotated[
@@ -121,7 +122,7 @@ def search(
         found = index.search(query, where, candidates or CANDIDATES)
         reranker = None
         if rerank and found:
-            reranker = stack.enter_context(_loaded(model, thinking, given))
+            reranker = stack.enter_context(_loaded(model, family, thinking, given))
             if candidates is None and within is None:
                 found = found[: as_many_as_fit(query, found, reranker)]
             forecast = reranker.forecast([(query, documents(found))])
@@ -163,7 +164,9 @@ def _updated(index: Index, where: Sequence[Path]) -> Update:
 
 
 @contextmanager
-def _loaded(model: str, thinking: str, given: dict[str, Any]) -> Iterator[Reranker]:
+def _loaded(
+    model: str, family: str | None, thinking: str, given: dict[str, Any]
+) -> Iterator[Reranker]:
     from erank_lite.cli.progress import TerminalReporter
     from erank_lite.load import load
     from erank_lite.reranker import Reranker
@@ -172,7 +175,7 @@ def _loaded(model: str, thinking: str, given: dict[str, Any]) -> Iterator[Rerank
     with TerminalReporter() as reporter:
         loaded = load(model, options=given, reporter=reporter)
     with loaded, ResultStore() as store:
-        yield Reranker(loaded, thinking=thinking, results=store)
+        yield Reranker(loaded, family=family, thinking=thinking, results=store)
 
 
 def _tell(update: Update, everything: bool) -> None:

@@ -128,8 +128,8 @@ def serve(
     def load(name: str) -> Reranker:
         spec = specs[name]
         return Reranker(
-            spec.model, engine=spec.engine, thinking=thinking, results=store, reporter=reporter,
-            **spec.options,
+            spec.model, engine=spec.engine, family=spec.family, thinking=thinking, results=store,
+            reporter=reporter, **spec.options,
         )  # fmt: skip
 
     def memory(name: str) -> int | None:

@@ -68,6 +68,25 @@ def recognize(names: Iterable[str]) -> Family | None:
     return None
 
 
+def checked_family(asked: str | None, model: str | None, instruction: str | None) -> Family:
+    """Return the family that a model's name tells, once the instruction is known to suit it.
+
+    This is for finding what is wrong before a model is loaded; its file may tell more than its name.
+
+    Args:
+        asked: the family that is asked for, or None.
+        model: as `erank_lite.load.load` takes it, or None.
+        instruction: free text or a name.
+
+    Raises:
+        InputError: there is no such family, or it cannot use the instruction.
+    """
+    name = (model or "").replace("\\", "/").rsplit("/", 1)[-1]
+    family = family_named(asked) if asked is not None else recognize([name]) or DEFAULT
+    family.instruction_text(instruction)
+    return family
+
+
 def choose(asked: str | None, names: Iterable[str]) -> Family:
     """Return the family that a model is used as: what is asked for, else what its names tell.
 

@@ -192,6 +192,9 @@ class Family:
         pattern: what a model's name looks like; None where no name tells.
         best: the highest rank score.
         thinks: whether the mode of thinking changes anything.
+        together: whether a document's result depends on the others of its query.
+        on_a_scale: whether it answers with an integer from 0 to 10, which can be measured after a
+            reasoning that is not its own (`erank_lite.benchmarks.fidelity.teacher_forcing`).
         instruction_text: returns the text that an instruction comes to, or None where there is none
             in the prompt; raises an InputError where it cannot be used.
         truncate_length: tokens of query and documents, each, in the published evaluations; None
@@ -209,6 +212,8 @@ class Family:
     pattern: re.Pattern[str] | None = None
     best: float = 1.0
     thinks: bool = True
+    together: bool = False
+    on_a_scale: bool = False
     truncate_length: int | None = None
 
 

@@ -134,6 +134,7 @@ FAMILY = Family(
     licence="not known (code Apache-2.0)",
     verified=_VERIFIED,
     instruction_text=no_instruction("rank-r1"),
+    together=True,
     pattern=re.compile(r"rank[-_]r1(?!.*v0\.1)", re.IGNORECASE),
     truncate_length=1024,
 )
@@ -146,5 +147,6 @@ FIRST = Family(
     licence="Apache-2.0",
     verified=_VERIFIED,
     instruction_text=no_instruction("rank-r1-v0.1"),
+    together=True,
     pattern=re.compile(r"rank[-_]r1.*v0\.1", re.IGNORECASE),
 )

@@ -100,5 +100,6 @@ FAMILY = Family(
     licence="not known (code Apache-2.0)",
     verified="messages, reading and driver, from the authors' code; no weights run",
     instruction_text=no_instruction("rearank"),
+    together=True,
     pattern=re.compile(r"(?<![a-z])rearank", re.IGNORECASE),
 )

@@ -102,7 +102,7 @@ class _Here:
                 assert not isinstance(self._model, Reranker)
                 self._reranker = Reranker(self._model, **self._options)
         results = self._reranker.rerank(query, list(texts), instruction)
-        numbers = relevance(results)
+        numbers = relevance(results, self._reranker.family.best)
         return [Ranked(r["index"], n, r) for r, n in zip(results, numbers, strict=True)]
 
     def close(self) -> None:

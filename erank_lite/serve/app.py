@@ -219,7 +219,7 @@ class Server:
                 await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
                 if not work.done():
                     raise Refused("the client went away", _CLOSED)
-                rankings = work.result()
+                rankings, best = work.result()
             finally:
                 for task in (work, gone):
                     task.cancel()
@@ -231,12 +231,16 @@ class Server:
         if asked.array:
             headers = {"x-total-time": str(round(1000 * seconds)),
                        "x-inference-time": str(round(1000 * seconds))}  # fmt: skip
-        return _json(answer(asked, rankings, model), headers=headers)
+        return _json(answer(asked, rankings, model, best), headers=headers)
 
-    async def _rank(self, asked: RerankRequest, begun: float) -> list[list[dict[str, Any]]]:
+    async def _rank(
+        self, asked: RerankRequest, begun: float
+    ) -> tuple[list[list[dict[str, Any]]], float]:
+        """Return the rankings, and the highest rank score that the model's family gives."""
         thinking = self.settings.thinking if asked.thinking is None else asked.thinking
         at_once = asyncio.Semaphore(_JOBS_AT_ONCE)
         async with self.models.use(asked.model, thinking) as reranker:
+            _check_instruction(reranker, asked)
 
             async def one(job: Job) -> list[dict[str, Any]]:
                 async with at_once:
@@ -246,7 +250,7 @@ class Server:
                     )  # fmt: skip
 
             try:
-                return list(await asyncio.gather(*map(one, asked.jobs)))
+                return list(await asyncio.gather(*map(one, asked.jobs))), reranker.family.best
             except ModelError:
                 await self.models.drop(asked.model, reranker)
                 raise
@@ -321,8 +325,9 @@ class Server:
         thinking = self.settings.thinking if asked.thinking is None else asked.thinking
         (job,) = asked.jobs
         self._check_room(asked)
-        async with self.models.use(asked.model, thinking):
-            pass  # what cannot be loaded has a status of its own
+        # What cannot be loaded, or used, has a status of its own.
+        async with self.models.use(asked.model, thinking) as reranker:
+            _check_instruction(reranker, asked)
 
         async def lines() -> AsyncIterator[bytes]:
             finished: list[dict[str, Any]] = []
@@ -406,6 +411,13 @@ class Server:
         }  # fmt: skip
         data = (_PAGE / name).read_bytes()
         return Response(data, media_type=f"{kinds[name]}; charset=utf-8", headers=headers)
+
+
+def _check_instruction(reranker: Reranker, asked: RerankRequest) -> None:
+    try:
+        reranker.family.instruction_text(asked.instruction)
+    except InputError as error:
+        raise Refused(error.message, param="instruction") from None
 
 
 def _shown(result: Mapping[str, Any]) -> dict[str, Any]:

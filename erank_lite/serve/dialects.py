@@ -23,7 +23,6 @@ from typing import Any
 from erank_lite.effort import Effort
 from erank_lite.errors import InputError
 from erank_lite.families.base import parse_thinking
-from erank_lite.families.erank.prompt import instruction_text
 from erank_lite.serve.relevance import relevance
 
 MAX_DOCUMENTS = 1_000
@@ -216,10 +215,6 @@ def _common(body: Mapping[str, Any]) -> dict[str, Any]:
     if instruction is not None and not isinstance(instruction, str):
         raise Refused("`instruction` must be a text", param="instruction")
     instruction = instruction and _short(instruction, "instruction")
-    try:
-        instruction_text(instruction)
-    except InputError as error:
-        raise Refused(error.message, param="instruction") from None
     thinking = body.get("thinking")
     try:
         thinking = None if thinking is None else parse_thinking(thinking)
@@ -316,7 +311,10 @@ def _integer(body: Mapping[str, Any], name: str) -> int | None:
 
 
 def answer(
-    request: RerankRequest, rankings: Sequence[Sequence[Mapping[str, Any]]], model: str
+    request: RerankRequest,
+    rankings: Sequence[Sequence[Mapping[str, Any]]],
+    model: str,
+    best: float = 10.0,
 ) -> Any:
     """Return the body of the answer, in the dialect of the request.
 
@@ -324,11 +322,12 @@ def answer(
         request: what was asked for.
         rankings: of each job, best first, as the reranker returned it.
         model: the one that answered, named where the client named none.
+        best: the highest rank score of its family.
     """
     if request.pairs:
-        return _pairs(request, rankings, model)
+        return _pairs(request, rankings, model, best)
     (results,) = rankings
-    scores = [10 * number if request.raw else number for number in relevance(results)]
+    scores = [best * n if request.raw else n for n in relevance(results, best)]
     wanted = list(zip(results, scores, strict=True))[: request.top_n]
     if request.array:
         return [_in_array(request, result, score) for result, score in wanted]
@@ -368,14 +367,17 @@ def _in_object(request: RerankRequest, result: Mapping[str, Any], score: float) 
 
 
 def _pairs(
-    request: RerankRequest, rankings: Sequence[Sequence[Mapping[str, Any]]], model: str
+    request: RerankRequest,
+    rankings: Sequence[Sequence[Mapping[str, Any]]],
+    model: str,
+    best: float,
 ) -> dict[str, Any]:
     data: list[dict[str, Any]] = []
     for results in rankings:
-        numbers = relevance(results)
+        numbers = relevance(results, best)
         rows = sorted(zip(results, numbers, strict=True), key=lambda pair: pair[0]["index"])
         for result, number in rows:
-            score = _finite(10 * number if request.raw else number)
+            score = _finite(best * number if request.raw else number)
             row = {"index": len(data), "object": "score", "score": score}
             data.append(row | {name: result[name] for name in _OWN if name != "score"})
     read, written = _tokens(rankings)

@@ -10,8 +10,8 @@ from erank_lite.effort.order import placed_by
 _STEP = 1e-9
 
 
-def relevance(results: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Return `rank_score / 10` of each result, raised by billionths where that keeps the order.
+def relevance(results: Sequence[Mapping[str, Any]], best: float = 10.0) -> list[float]:
+    """Return `rank_score / best` of each result, raised by billionths where that keeps the order.
 
     Many documents tie, at zero mostly; their order is that of their expected scores, which a client
     that sorts by the number alone would lose. What was not read to the end has the number of its
@@ -19,6 +19,7 @@ def relevance(results: Sequence[Mapping[str, Any]]) -> list[float]:
 
     Args:
         results: best first, as `Reranker.rerank` returns them.
+        best: the highest rank score of the family, `Family.best`; ERank's by default.
 
     Returns:
         Numbers from 0 to 1, none larger than the one before it.
@@ -41,7 +42,7 @@ def relevance(results: Sequence[Mapping[str, Any]]) -> list[float]:
             continue
         value, key = (placed_by(result) or 0.0), _key(result, place)
         rises = following is not None and key != following
-        numbers[place] = max(value / 10, below + _STEP * rises)
+        numbers[place] = max(value / best, below + _STEP * rises)
         below, following = numbers[place], key
     if numbers and numbers[0] > 1:
         numbers = [min(number, 1 - place * _STEP) for place, number in enumerate(numbers)]

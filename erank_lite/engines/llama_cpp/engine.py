@@ -116,7 +116,6 @@ class LlamaCppEngine(Engine):
         flash += " for prompts" * bool(plan.flash_reading)
         types = f", keys and values in {self._kv_type}" * (self._kv_type != "f16")
         self.description = f"llama.cpp on {on}{flash}{types}"
-        self.names = gguf.names
         self._cell_bytes = shape.cell_size(self._kv_type)
         self._context: Context | None = None
         self._active: dict[int, Sequence] = {}

@@ -90,7 +90,6 @@ class TorchEngine(Engine):
         shape = ModelShape.from_config(folder.config, "BF16", folder.max_new_tokens)
         self._meter = Meter(shape, plan)
         self.description = f"{self._computes(model)} on {_device_name(self._device)}"
-        self.names = tuple(filter(None, [folder.config.get("_name_or_path")]))
         self._cache_name = (
             "cache" if "cache" in inspect.signature(model.model.forward).parameters
             else "past_key_values"

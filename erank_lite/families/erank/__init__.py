@@ -68,5 +68,6 @@ FAMILY = Family(
     instruction_text=instruction_text,
     pattern=re.compile(r"(?<![a-z])erank", re.IGNORECASE),
     best=10.0,
+    on_a_scale=True,
     truncate_length=2048,
 )
