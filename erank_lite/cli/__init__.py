@@ -26,6 +26,7 @@ COMMANDS = {
     "mcp": "Offer ranking and search as tools to programs that speak the Model Context Protocol.",
     "demo": "Rerank bundled documents with the bundled model; nothing is downloaded.",
     "doctor": "Show what this machine has, which ERank models run on it and how, and what to fix.",
+    "families": "List the families of rerankers that run here, and where each was taken from.",
     "plan": "Show which engine would run a model here, as which type, in how much memory, and why.",
     "inspect": "Show what a GGUF file holds, and whether it looks like an ERank model.",
     "convert": "Convert a checkpoint to a file that runs here.",

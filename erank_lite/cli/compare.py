@@ -60,10 +60,13 @@ def compare(
     from erank_lite.benchmarks.runner import Job, Settings
     from erank_lite.benchmarks.spec import ModelSpec
     from erank_lite.cli.progress import TerminalReporter
+    from erank_lite.families import checked_family
 
     settings = options.prepared(Settings(instruction, thinking, truncate_length), out)
     given = options.engine_options(option, strict=strict or None)
     base, *specs = (ModelSpec.parse(text, **given) for text in (reference, *others))
+    for spec in (base, *specs):
+        checked_family(spec.family, spec.model, instruction)
     with TerminalReporter() as reporter:
         for spec in (base, *specs):
             spec.resolve(reporter)  # a name that is wrong is reported before hours of work

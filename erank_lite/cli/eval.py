@@ -48,10 +48,12 @@ def evaluate(
     from erank_lite.benchmarks.runner import Job, Settings
     from erank_lite.benchmarks.spec import ModelSpec
     from erank_lite.cli.progress import TerminalReporter
+    from erank_lite.families import checked_family
 
     settings = options.prepared(Settings(instruction, thinking, truncate_length), out)
     given = options.engine_options(option, strict=strict or None)
     spec = ModelSpec.parse(model, family=family, **given)
+    checked_family(spec.family, spec.model, instruction)
     found = [c for name in collections for c in open_collections(name)]
     source = quality.FirstStage(depth, first_stage)
     records = []

@@ -71,7 +71,7 @@ def recognize(names: Iterable[str]) -> Family | None:
 def checked_family(asked: str | None, model: str | None, instruction: str | None) -> Family:
     """Return the family that a model's name tells, once the instruction is known to suit it.
 
-    This is for finding what is wrong before a model is loaded; its file may tell more than its name.
+    This finds what is wrong before a model is loaded; its file may tell more than its name does.
 
     Args:
         asked: the family that is asked for, or None.

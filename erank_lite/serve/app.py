@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from erank_lite.effort import Effort
 from erank_lite.errors import ErankLiteError, InputError, ModelError
-from erank_lite.reranker import sort_results
+from erank_lite.reranker import Reranker, sort_results
 from erank_lite.serve.dialects import (
     MAX_DOCUMENTS,
     Job,
