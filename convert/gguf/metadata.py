@@ -26,8 +26,10 @@ def write_architecture(writer: gguf.GGUFWriter, architecture: Architecture) -> N
     writer.add_head_count_kv(config["num_key_value_heads"])
     writer.add_rope_freq_base(rope.theta)
     writer.add_layer_norm_rms_eps(positive_number(config, "rms_norm_eps"))
-    writer.add_key_length(architecture.head_dim)
-    writer.add_value_length(architecture.head_dim)
+    # As llama.cpp has it: the heads of Qwen2 divide its width, unless config.json says otherwise.
+    if architecture.name != "qwen2" or config.get("head_dim") is not None:
+        writer.add_key_length(architecture.head_dim)
+        writer.add_value_length(architecture.head_dim)
     if architecture.name == "llama":
         writer.add_vocab_size(config["vocab_size"])
         writer.add_rope_dimension_count(architecture.head_dim)

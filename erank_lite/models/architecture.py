@@ -19,7 +19,9 @@ from erank_lite.models.checkpoint import Checkpoint
 from erank_lite.models.safetensors import StoredTensor
 
 # What each architecture is called in GGUF files.
-_NAMES = {"Qwen3ForCausalLM": "qwen3", "LlamaForCausalLM": "llama"}
+_NAMES = {
+    "Qwen3ForCausalLM": "qwen3", "Qwen2ForCausalLM": "qwen2", "LlamaForCausalLM": "llama",
+}  # fmt: skip
 
 # What stands in the names of tensors where a module around the model was saved.
 _WRAPPERS = {
@@ -270,10 +272,18 @@ def _layer(
     if name == "qwen3":
         parts.append(("self_attn.q_norm", "attn_q_norm", (head_dim,), 0))
         parts.append(("self_attn.k_norm", "attn_k_norm", (head_dim,), 0))
-    return [
+    specs = [
         TensorSpec(f"model.layers.{i}.{theirs}.weight", f"blk.{i}.{ours}.weight", shape, n)
         for theirs, ours, shape, n in parts
     ]
+    if name == "qwen2":
+        specs += [
+            TensorSpec(
+                f"model.layers.{i}.self_attn.{part}_proj.bias", f"blk.{i}.attn_{part}.bias", (rows,)
+            )
+            for part, rows in (("q", queries), ("k", keys), ("v", keys))
+        ]
+    return specs
 
 
 def _refuse_unsupported(config: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 LLAMA_CPP_SOURCE names a folder with llama.cpp's source (`vendor/llama.cpp` of llama-cpp-python's
 source archive), LLAMA_QUANTIZE its llama-quantize, built with shared libraries: it is run with the
-libraries that are installed, so that both have the same kernels.
+libraries that are installed, so that both have the same kernels. QWEN2_GGUF names a trained model
+of Qwen2's architecture as GGUF, such as Qwen2.5-0.5B-Instruct, of which a checkpoint is made.
 """
 
 from __future__ import annotations
@@ -44,15 +45,17 @@ LLAMA3 = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_f
           "original_max_position_embeddings": 1024}  # fmt: skip
 
 
+def add_qwen_tokenizer(folder: Path) -> None:
+    """Put Qwen's tokenizer, cut down, into a checkpoint."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(QWEN_SMALL / name, folder / name)
+
+
 @pytest.fixture(scope="module")
 def qwen_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes a checkpoint of Qwen3 with its tokenizer, cut down, and random weights."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    def add_tokenizer(folder: Path) -> None:
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copyfile(QWEN_SMALL / name, folder / name)
 
     def make(tied: bool, shard: str) -> Path:
         torch.manual_seed(0)
@@ -66,7 +69,7 @@ def qwen_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
         model.generation_config.eos_token_id = 151643
         model.generation_config.max_new_tokens = 2048
         return save_checkpoint(
-            model, tmp_path_factory.mktemp("qwen") / "ERank-4B", shard, add_tokenizer
+            model, tmp_path_factory.mktemp("qwen") / "ERank-4B", shard, add_qwen_tokenizer
         )
 
     return make
@@ -151,6 +154,57 @@ def test_llama(
     if shard != "5GB":
         as_transformers_4(source)
     compare(source, tmp_path, kind)
+
+
+@pytest.mark.parametrize(
+    ("tied", "shard", "kind"), [(True, "5GB", "Q8_0"), (False, "60MB", "BF16")]
+)
+def test_qwen2(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, tied: bool, shard: str, kind: str
+) -> None:
+    """With the biases of queries, keys and values."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=151936, hidden_size=256, intermediate_size=512, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=tied,
+        max_position_embeddings=8192, eos_token_id=151645, bos_token_id=151643,
+    )  # fmt: skip
+    model = Qwen2ForCausalLM(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    folder = tmp_path_factory.mktemp("qwen2") / "rank1-0.5b"
+    source = save_checkpoint(model.to(torch.bfloat16), folder, shard, add_qwen_tokenizer)
+    compare(source, tmp_path, kind)
+
+
+def test_a_trained_qwen2(tmp_path: Path) -> None:
+    """Made into a checkpoint by Transformers: the same bytes, and the same greedy tokens."""
+    import torch
+    from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
+
+    file = tool("QWEN2_GGUF", "GGUF file of a model of Qwen2's architecture")
+    read = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.bfloat16
+    )
+    if hasattr(read.config, "quantization_config"):
+        del read.config.quantization_config
+    model = Qwen2ForCausalLM(read.config).to(torch.bfloat16)
+    model.load_state_dict(read.state_dict())
+    source = save_checkpoint(model, tmp_path / "checkpoint", "5GB", add_qwen_tokenizer)
+    compare(source, tmp_path, "Q8_0")
+    del read
+    model = model.float().eval()
+    convert_gguf(source, tmp_path / "whole.gguf", "F32")
+    with load(tmp_path / "whole.gguf", "llama.cpp") as engine:
+        for text in ("def fibonacci(n):", "The capital of France is"):
+            ids = engine.tokenizer.encode(text).ids
+            (done,) = engine.run([counting_request(0, Prompt(tuple(ids), 0), 24)])
+            theirs = model.generate(torch.tensor([ids]), max_new_tokens=24, do_sample=False)
+            assert done.guide.tokens == theirs[0, len(ids) :].tolist()
 
 
 def test_quantized_files_are_llama_quantizes(

@@ -416,10 +416,10 @@ def _device_name(device: torch.device) -> str:
 
 def _check_architecture(folder: Checkpoint) -> None:
     kind = architecture_name(folder.config)
-    if kind not in ("Qwen3ForCausalLM", "LlamaForCausalLM"):
+    if kind not in ("Qwen3ForCausalLM", "Qwen2ForCausalLM", "LlamaForCausalLM"):
         raise ModelError(
-            f"`{folder.path}`: the checkpoint's architecture is {kind}; Qwen3ForCausalLM (ERank) "
-            "and LlamaForCausalLM can be run"
+            f"`{folder.path}`: the checkpoint's architecture is {kind}; Qwen3ForCausalLM (ERank), "
+            "Qwen2ForCausalLM and LlamaForCausalLM can be run"
         )
     types = folder.config.get("layer_types") or []
     if folder.config.get("use_sliding_window") or any(t != "full_attention" for t in types):
