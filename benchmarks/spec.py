@@ -93,7 +93,9 @@ class ModelSpec:
             InputError: a name or an option cannot.
         """
         plan, path = resolve(self.model, self.engine, self.options, reporter)
-        family = choose(self.family, model_names(self.model, path))
+        adapter = self.options.get("adapter")
+        own = () if adapter is None else (Path(adapter).stem,)
+        family = choose(self.family, (*own, *model_names(self.model, path)))
         return ResolvedModel(plan.engine, path, family)
 
     def load(self, reporter: Reporter = SILENT) -> Engine:

@@ -9,6 +9,7 @@ from typing import Any
 
 import gguf
 
+from erank_lite.models.lora import LoraAdapter
 from erank_lite.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -26,7 +27,9 @@ def hub_name(path: Path) -> tuple[str, str] | None:
     return repository.removeprefix("models--").replace("--", "/", 1), path.name
 
 
-def write(writer: gguf.GGUFWriter, path: Path, quant_type: str) -> None:
+def write(
+    writer: gguf.GGUFWriter, path: Path, quant_type: str, adapter: LoraAdapter | None = None
+) -> None:
     """Add the keys under `general.…` and ours; the tensors must have been added before."""
     parameters, shared, experts, count = writer.get_total_parameter_count()
     metadata = _card(path, parameters)
@@ -35,6 +38,8 @@ def write(writer: gguf.GGUFWriter, path: Path, quant_type: str) -> None:
         _name_by(metadata, named[0], parameters)
     if metadata.size_label is None:
         metadata.size_label = gguf.size_label(parameters, shared, experts, count)
+    if adapter is not None:  # the merged model goes by the adapter's name, which tells its family
+        metadata.name = _adapter_name(adapter)
     writer.add_type(gguf.GGUFType.MODEL)
     metadata.set_gguf_meta_model(writer)
     writer.add_string("erank_lite.version", __version__)
@@ -43,6 +48,13 @@ def write(writer: gguf.GGUFWriter, path: Path, quant_type: str) -> None:
     writer.add_string("erank_lite.source", named[0] if named else path.absolute().name)
     if named is not None:
         writer.add_string("erank_lite.revision", named[1])
+    if adapter is not None:
+        writer.add_string("erank_lite.adapter", _adapter_name(adapter))
+
+
+def _adapter_name(adapter: LoraAdapter) -> str:
+    named = hub_name(adapter.path)
+    return named[0] if named else adapter.path.absolute().name
 
 
 def _card(path: Path, parameters: int) -> gguf.Metadata:

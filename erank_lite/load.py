@@ -53,7 +53,7 @@ def load(
     decided, path = resolve(model, engine, options, reporter)
     loaded = engine_class(decided.engine)(path, decided)  # type: ignore[call-arg, arg-type]
     loaded.path = path
-    loaded.names = (*model_names(model, path), *loaded.names)
+    loaded.names = (*loaded.names, *model_names(model, path))
     return loaded
 
 

@@ -24,6 +24,7 @@ from erank_lite.errors import InputError
 from erank_lite.machine.hardware import usable_cores
 from erank_lite.models.architecture import open_unquantized
 from erank_lite.models.gguf import GGUFFile
+from erank_lite.models.lora import LoraAdapter
 from erank_lite.models.ref import DIRECT, check_type
 from erank_lite.util.files import atomic
 from erank_lite.util.reporter import SILENT, Reporter
@@ -38,6 +39,7 @@ def convert_gguf(
     threads: int | None = None,
     imatrix: MatrixSource | None = None,
     open_engine: OpenEngine | None = None,
+    adapter: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> Estimate:
     """Convert the checkpoint in the folder `source` to the GGUF file `out`.
@@ -53,6 +55,8 @@ def convert_gguf(
             (`SelfGeneratedCalibration`), which is kept in the user's cache; or token ids to
             collect one over. None quantizes without one, which `NEED_IMATRIX` forbid.
         open_engine: runs the model for "auto"; see `erank_lite.load.engine_for_calibration`.
+        adapter: folder of a LoRA adapter as PEFT saves it, which is merged into the weights: in 32
+            bits, and rounded once to the checkpoint's own type.
         reporter: gets a message of what the conversion takes, without calibration, before it
             starts, one of how long calibration takes, and the progress of each stage.
 
@@ -83,8 +87,14 @@ def convert_gguf(
     if out.is_symlink():
         out = out.resolve()  # the file that it names is made, and the link stays
     _check_path(out, force)
+    if adapter is not None and imatrix == "auto":
+        raise InputError(
+            "an importance matrix is collected from the checkpoint without the adapter",
+            "convert to BF16 with the adapter first, or give a matrix file",
+        )
+    merged = None if adapter is None else LoraAdapter.open(adapter)
     conversion = _Conversion(
-        source, quant_type, threads or usable_cores(), imatrix, open_engine, reporter
+        source, quant_type, threads or usable_cores(), imatrix, open_engine, merged, reporter
     )
     unquantized = out.with_name(f"{out.name}.unquantized.partial")
     with claimed(out, unquantized), atomic(out) as result:
@@ -101,11 +111,14 @@ class _Conversion:
         threads: int,
         imatrix: MatrixSource | None,
         open_engine: OpenEngine | None,
+        adapter: LoraAdapter | None,
         reporter: Reporter,
     ) -> None:
         self.quant_type, self.threads, self.reporter = quant_type, threads, reporter
         self.quantizes = quant_type not in DIRECT
         self.checkpoint, self.architecture = open_unquantized(source)
+        if adapter is not None:
+            adapter.check(self.architecture)
         stored, specs = self.checkpoint.tensors, self.architecture.tensors
         vocabulary = Vocabulary(self.checkpoint, specs[0].shape[0])
         self.imatrix = None
@@ -115,7 +128,7 @@ class _Conversion:
         lossless = dtypes.pop() if len(dtypes) == 1 else "F32"
         written = GGMLQuantizationType[lossless if self.quantizes else quant_type]
         self.writer = CheckpointWriter(
-            self.checkpoint, self.architecture, vocabulary, written, quant_type
+            self.checkpoint, self.architecture, vocabulary, written, quant_type, adapter
         )
 
     def run(self, result: Path, unquantized: Path) -> Estimate:

@@ -20,6 +20,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from erank_lite import ggml
 from erank_lite.errors import ModelError
+from erank_lite.models.lora import LoraPart
 from erank_lite.models.safetensors import DTYPES, StoredTensor
 
 PIECE = 1 << 20  # bytes of the source that are taken at once: few enough to stay in the cache
@@ -45,6 +46,7 @@ def converted(
     quant_type: GGMLQuantizationType,
     pool: ThreadPoolExecutor,
     ahead: int,
+    lora: LoraPart | None = None,
 ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """Yield a tensor's data in `quant_type`, in order, with the bytes that each piece had before.
 
@@ -54,6 +56,8 @@ def converted(
         quant_type: the type to write.
         pool: where the work is done.
         ahead: how many pieces may be under way, which bounds the memory.
+        lora: what is added to it first, in 32 bits and then rounded to the tensor's own type, as a
+            merged checkpoint would have it.
 
     Raises:
         ModelError: a number is not finite, or too large for `quant_type`.
@@ -61,11 +65,11 @@ def converted(
     """
     if quant_type.name == tensor.dtype:
         # A copy is bound by memory: handed to another thread, it would leave the cache on the way.
-        for piece in _pieces(tensor, heads):
+        for piece in _pieces(tensor, heads, lora):
             yield piece.nbytes, _convert(piece, tensor, quant_type)
         return
     waiting: deque[tuple[int, Future[npt.NDArray[Any]]]] = deque()
-    for piece in _pieces(tensor, heads):
+    for piece in _pieces(tensor, heads, lora):
         waiting.append((piece.nbytes, pool.submit(_convert, piece, tensor, quant_type)))
         if len(waiting) == ahead:
             size, done = waiting.popleft()
@@ -75,7 +79,7 @@ def converted(
         yield size, done.result()
 
 
-def _pieces(tensor: StoredTensor, heads: int) -> Iterator[npt.NDArray[Any]]:
+def _pieces(tensor: StoredTensor, heads: int, lora: LoraPart | None) -> Iterator[npt.NDArray[Any]]:
     """Yield rows of the tensor as integers: [rows, row length]."""
     view, _ = _BITS[tensor.dtype]
     length = tensor.shape[-1]
@@ -94,6 +98,8 @@ def _pieces(tensor: StoredTensor, heads: int) -> Iterator[npt.NDArray[Any]]:
                 if not read:
                     raise ModelError(f"`{tensor.file}` became shorter while it was read")
                 at += read
+            if lora is not None:
+                piece = _as_stored(lora.added(_floats(piece, tensor), start), tensor)
             if heads:
                 head = rows // heads
                 halves = piece.reshape(-1, 2, head // 2, length)
@@ -112,10 +118,7 @@ def _convert(
         )
     if quant_type.name == tensor.dtype:
         return piece
-    if tensor.dtype == "BF16":
-        floats = (piece.astype(np.uint32) << 16).view(np.float32)
-    else:
-        floats = piece.view(f"f{piece.itemsize}").astype(np.float32, copy=False)
+    floats = _floats(piece, tensor)
     if quant_type is GGMLQuantizationType.F32:
         return floats
     if np.abs(floats).max() >= _TOO_LARGE.get(quant_type.name, math.inf):
@@ -124,6 +127,25 @@ def _convert(
             "choose BF16",
         )
     return quantized(floats, quant_type)
+
+
+def _floats(piece: npt.NDArray[Any], tensor: StoredTensor) -> npt.NDArray[np.float32]:
+    """Return a tensor's numbers, which are held as integers."""
+    if tensor.dtype == "BF16":
+        return (piece.astype(np.uint32) << 16).view(np.float32)
+    floats: npt.NDArray[np.float32] = piece.view(f"f{piece.itemsize}").astype(
+        np.float32, copy=False
+    )
+    return floats
+
+
+def _as_stored(floats: npt.NDArray[np.float32], tensor: StoredTensor) -> npt.NDArray[Any]:
+    """Return numbers as `_pieces` yields them, rounded to nearest, ties to even."""
+    if tensor.dtype == "BF16":
+        bits = floats.view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    view, _ = _BITS[tensor.dtype]
+    return floats.astype(f"f{np.dtype(view).itemsize}").view(view)
 
 
 def quantized(

@@ -21,6 +21,7 @@ from erank_lite.convert.gguf.tensors import converted, nbytes
 from erank_lite.convert.gguf.vocabulary import Vocabulary
 from erank_lite.models.architecture import Architecture, TensorSpec
 from erank_lite.models.checkpoint import Checkpoint
+from erank_lite.models.lora import LoraAdapter
 from erank_lite.util.reporter import Reporter
 
 ALIGNMENT = gguf.GGUF_DEFAULT_ALIGNMENT
@@ -36,6 +37,7 @@ class CheckpointWriter:
         vocabulary: the checkpoint's.
         matrix_type: of matrices, as far as their rows are whole blocks of it.
         quant_type: of the file that is made in the end, which the header names.
+        adapter: what is merged into the weights, if anything.
     """
 
     checkpoint: Checkpoint
@@ -43,6 +45,7 @@ class CheckpointWriter:
     vocabulary: Vocabulary
     matrix_type: GGMLQuantizationType
     quant_type: str
+    adapter: LoraAdapter | None = None
 
     def write_header(self, path: Path) -> int:
         """Write all but the tensors' data, and leave room for that; return where it begins."""
@@ -58,7 +61,7 @@ class CheckpointWriter:
             writer.add_tensor_info(
                 "rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes
             )
-        provenance.write(writer, self.checkpoint.path, self.quant_type)
+        provenance.write(writer, self.checkpoint.path, self.quant_type, self.adapter)
         write_architecture(writer, self.architecture)
         mostly = "ALL_" if self.matrix_type is GGMLQuantizationType.F32 else "MOSTLY_"
         writer.add_file_type(gguf.LlamaFileType[mostly + self.matrix_type.name])
@@ -92,7 +95,12 @@ class CheckpointWriter:
             file.seek(start)
             for spec in specs:
                 pieces = converted(
-                    stored[spec.source], spec.heads, self._type_of(spec), pool, threads + 1
+                    stored[spec.source],
+                    spec.heads,
+                    self._type_of(spec),
+                    pool,
+                    threads + 1,
+                    self.adapter.parts.get(spec.source) if self.adapter else None,
                 )
                 for size, piece in pieces:
                     _write_all(file, piece.data.cast("B"))

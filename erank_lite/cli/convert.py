@@ -50,6 +50,14 @@ def gguf(
             show_default="all weights alike",
         ),
     ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="LoRA adapter, as PEFT saves it, to merge into the weights.",
+            show_default="none",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
     threads: Annotated[
         int | None,
@@ -71,8 +79,38 @@ def gguf(
     with _conversion(source) as (folder, reporter):
         convert_gguf(
             folder, out, quant_type, force=force, threads=threads, imatrix=imatrix,
-            open_engine=engine_for_calibration, reporter=reporter,
+            open_engine=engine_for_calibration, adapter=adapter, reporter=reporter,
         )  # fmt: skip
+    say(f"{out}  {file_size(out.stat().st_size)}")
+
+
+@app.command(epilog=EXIT_CODES, help="Convert a LoRA adapter to a GGUF file for llama.cpp.")
+def adapter(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC", help="The adapter's folder, as PEFT saves it.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The .gguf file to make.", show_default=False)
+    ],
+    base: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="Checkpoint that the adapter changes.", show_default=False
+        ),
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
+) -> None:
+    """Write the GGUF file `out`, which -o adapter=OUT adds to its base as that runs.
+
+    Raises:
+        ErankLiteError: it cannot be done.
+    """
+    from erank_lite.convert.gguf.adapter import convert_adapter
+
+    convert_adapter(source, base, out, force=force)
     say(f"{out}  {file_size(out.stat().st_size)}")
 
 

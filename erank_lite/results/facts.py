@@ -32,8 +32,10 @@ def engine_facts(engine: Engine) -> dict[str, Any] | None:
     if engine.path is None:
         return None
     options = {name: str(value) for name, value in asdict(engine.plan.options).items()}
+    adapter = getattr(engine.plan.options, "adapter", None)
     return {
         "weights": weights_digest(engine.path),
+        "adapter": None if adapter is None else weights_digest(adapter),
         "plan": {name: getattr(engine.plan, name) for name in _PLAN},
         "options": options,
         "description": engine.description,

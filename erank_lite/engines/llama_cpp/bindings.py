@@ -35,11 +35,12 @@ class Model:
         main_gpu: int | None,
         tensor_split: list[float] | None,
         repack: bool,
+        adapter: Path | None = None,
     ) -> None:
-        """Load the weights.
+        """Load the weights, and a LoRA adapter, which every context of the model then uses.
 
         Raises:
-            ModelError: llama.cpp refuses the file.
+            ModelError: llama.cpp refuses a file.
         """
         start()
         params = lib.llama_model_default_params()
@@ -66,6 +67,15 @@ class Model:
         self.n_vocab: int = lib.llama_vocab_n_tokens(vocab)
         self.layers: int = lib.llama_model_n_layer(self.pointer)
         self.end_ids = frozenset(i for i in range(self.n_vocab) if lib.llama_vocab_is_eog(vocab, i))
+        self.adapter: Any = None  # freed with the model
+        if adapter is not None:
+            self.adapter = lib.llama_adapter_lora_init(self.pointer, str(adapter).encode())
+            if not self.adapter:
+                raise ModelError(
+                    f"llama.cpp cannot add the adapter `{adapter}`: {reason()}",
+                    "give a GGUF file that `erank-lite convert adapter` made of an adapter of this "
+                    "very model",
+                )
 
     def close(self) -> None:
         """Free the weights."""
@@ -161,6 +171,9 @@ class Context:
                 f"{reason()}",
                 "change what it names, or ask for fewer sequences or less context",
             )
+        if model.adapter is not None:
+            pointers = (lib.llama_adapter_lora_p_ctypes * 1)(model.adapter)
+            lib.llama_set_adapters_lora(self._pointer, pointers, 1, (ctypes.c_float * 1)(1.0))
         self._memory = lib.llama_get_memory(self._pointer)
         self._n_vocab = model.n_vocab
         self._arrays(batch)

@@ -108,6 +108,7 @@ class LlamaCppEngine(Engine):
             options.main_gpu,
             list(options.tensor_split) if options.tensor_split else None,
             repack=not amx_is_broken(),
+            adapter=options.adapter,
         )
         on = "the CPU"
         if plan.gpu_layers:
@@ -115,7 +116,9 @@ class LlamaCppEngine(Engine):
         flash = ", flash attention" * bool(plan.flash_attention or plan.flash_reading)
         flash += " for prompts" * bool(plan.flash_reading)
         types = f", keys and values in {self._kv_type}" * (self._kv_type != "f16")
-        self.description = f"llama.cpp on {on}{flash}{types}"
+        self.names = (options.adapter.stem,) if options.adapter else ()
+        with_adapter = f", with {options.adapter.name}" if options.adapter else ""
+        self.description = f"llama.cpp on {on}{flash}{types}{with_adapter}"
         self._cell_bytes = shape.cell_size(self._kv_type)
         self._context: Context | None = None
         self._active: dict[int, Sequence] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from erank_lite.engines.options import LocalOptions
 from erank_lite.machine.shapes import KV_BYTES
@@ -25,6 +26,9 @@ class LlamaCppOptions(LocalOptions):
     )
     tensor_split: tuple[float, ...] | None = option(
         None, "share of each GPU, such as 3,1; by default by their memory", min=0, max=1e6
+    )
+    adapter: Path | None = option(
+        None, "a LoRA adapter to add to the model, a GGUF file that `convert adapter` made"
     )
     kv_type: str = option("f16", "type of keys and values", choices=KV_BYTES)
     flash_attention: bool | None = option(
