@@ -66,7 +66,7 @@ def model_names(model: str | Path, path: Path | str) -> tuple[str, ...]:
 
     Example:
         >>> model_names(*["erank-tiny:Q4_K_M", resolve("erank-tiny:Q4_K_M")[1]])
-        ('erank-tiny:Q4_K_M', 'erank-tiny')
+        ('erank-tiny:Q4_K_M', 'Erank Tiny')
     """
     if isinstance(path, str):
         return ()

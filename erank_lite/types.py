@@ -167,7 +167,8 @@ class Score:
         expected_score: the expected score over 0…10 (a real number), or None where it was not
             computed.
         reasoning: the text of the reasoning.
-        forced: the reasoning was closed, or the answer asked for, from outside.
+        forced: the reasoning was closed, or the answer asked for, from outside; of documents that
+            are compared, too: what the model said of them last could not be read.
         failure: None, or why there is no score.
         completion: all that was generated, forced parts included.
         stopped: tokens of reasoning after which a budget ended it; None where none did.

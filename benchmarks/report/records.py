@@ -243,5 +243,6 @@ KINDS: dict[str, type[Record]] = {each.kind: each for each in (Quality, Fidelity
 """The class of each kind of record."""
 WITHOUT_SECTION = (
     "noise", "forecasts", "effort", "within", "load", "thresholds", "search-index", "known-items",
+    "families",
 )  # fmt: skip
 """Kinds of records that no report shows."""

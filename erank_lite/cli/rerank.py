@@ -85,6 +85,14 @@ def rerank(
             show_default=False,
         ),
     ] = None,
+    hybrid: Annotated[
+        str,
+        typer.Option(
+            metavar="FORM",
+            help="With --alpha, how scores are made comparable: z (z-scores), minmax (from 0 to "
+            "1), or plain (as they are).",
+        ),
+    ] = "z",
     thinking: options.Thinking = "full",
     depth: Annotated[
         int | None,
@@ -205,6 +213,7 @@ def rerank(
     )  # fmt: skip
     records = read_documents(docs)
     _check(query, records, alpha)
+    hybrid_scores([], alpha or 0.0, hybrid)
     checked_family(family, model, instruction)
     parse_thinking(thinking)
     # The start of the process counts: loading is part of what is waited for.
@@ -268,7 +277,7 @@ def rerank(
         took, tokens = time.monotonic() - start, loaded.tokens_generated
     results = sort_results(results)
     if alpha is not None:
-        results = hybrid_scores(results, alpha)
+        results = hybrid_scores(results, alpha, hybrid)
     if as_json or not sys.stdout.isatty():
         spared = effort != Effort()
         _print_lines(results[:top_k], records, alpha is not None, show_reasoning, spared)

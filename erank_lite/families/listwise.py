@@ -122,12 +122,19 @@ class ListQuery:
         last: dict[int, tuple[str, bool]] = {}
         asked = 0
         driver, answer = family.order(self), None
-        while True:
+        shown: Sequence[int] = ()
+        order: list[int] | None = None
+        while order is None:
+            before = self.unread
             try:
                 places = driver.send(answer)
             except StopIteration as end:
-                order: list[int] = end.value
+                order = end.value
+            if self.unread > before:  # their places are not the model's own
+                last |= {place: (last[place][0], True) for place in shown}
+            if order is not None:
                 break
+            shown = places
             values = {f"doc{i}": texts[place] for i, place in enumerate(places, 1)}
             template = family.template(len(places))
             prompt = template.prompt({"query": self.query, **values}, room)
@@ -138,6 +145,7 @@ class ListQuery:
             answer = _text(done, template.think_prefix)
             forced = isinstance(done.guide, TextGuide) and done.guide.forced
             last |= {place: (answer or "", forced) for place in places}
+        assert order is not None
         return Verdict(self._scores(order, last, asked), truncated, self.unread)
 
     def _scores(

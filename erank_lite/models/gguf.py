@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from erank_lite.errors import ModelError
 from erank_lite.machine.shapes import (
     DEFAULT_CONTEXT_LENGTH,
@@ -27,6 +29,7 @@ from erank_lite.machine.shapes import (
 )
 from erank_lite.util.files import refuse_pointer
 
+_ALIKE = 0.99  # cosine of two rows that are one, each quantized in its own way
 _SCALARS = {
     0: "B",
     1: "b",
@@ -246,12 +249,45 @@ class GGUFFile:
                 "reasoning",
                 "give a GGUF file of an ERank checkpoint",
             )
-        if any(n.startswith("cls") for n in names) or self.hparam("pooling_type", 0):
+        classifies = any(n.startswith("cls") for n in names) or self.hparam("pooling_type", 0)
+        if classifies and not self._generates_too(names):
             raise ModelError(
                 f"`{self.path}` was converted as a classifier or embedding model, so it cannot "
                 "generate",
                 "convert the checkpoint again as a causal language model",
             )
+
+    def _generates_too(self, names: set[str]) -> bool:
+        """Return whether a file with a classifier's head has the model's own output as well.
+
+        llama.cpp's converter gives Qwen3-Reranker such a head: the rows of "yes" and "no" of the
+        output matrix. Where that is tied to the embedding, it is there too; where it is not, it is
+        left out.
+        """
+        head, labels = "cls.output.weight", self.hparam("classifier.output_labels")
+        if {n for n in names if n.startswith("cls")} != {head} or labels != ["yes", "no"]:
+            return False
+        if "output.weight" in names:
+            return True
+        tokens = self.metadata.get("tokenizer.ggml.tokens", [])
+        if not all(label in tokens for label in labels):
+            return False
+        from gguf import GGUFReader
+        from gguf.quants import dequantize
+
+        wanted = {tensor.name: tensor for tensor in GGUFReader(self.path).tensors
+                  if tensor.name in (head, "token_embd.weight")}  # fmt: skip
+        if len(wanted) < 2:
+            return False
+        rows, tied = wanted[head], wanted["token_embd.weight"]
+        own = dequantize(rows.data, rows.tensor_type)
+        theirs = dequantize(tied.data[[tokens.index(label) for label in labels]], tied.tensor_type)
+        if own.shape != theirs.shape:
+            return False
+        # The two may be quantized in other ways, but point the same way.
+        product = (own * theirs).sum(1)
+        lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(theirs, axis=1)
+        return bool((product > _ALIKE * lengths).all())
 
     def shape(self) -> ModelShape:
         """Return what the model asks of a machine, from the sizes of its tensors.

@@ -11,10 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
+from support.gguf_files import write_gguf
 from support.golden import pin
 from support.texts import DOCUMENT, INSTRUCTION, QUERY
-from support.tokenizers import CHAT_TEMPLATE, config_of
+from support.tokenizers import ADDED, CHAT_TEMPLATE, config_of
+from tokenizers import pre_tokenizers
 
 from erank_lite import InputError, ModelError, Reranker
 from erank_lite.effort import Effort
@@ -322,6 +326,45 @@ def test_labels_must_be_single_tokens() -> None:
 
     with pytest.raises(ModelError, match="tokens of this model"):
         Reranker(engine_writing(byte_tokenizer(), ""), family="qwen3-reranker")
+
+
+def with_head(source: Path, out: Path, rows: np.ndarray) -> Path:
+    """Copy a GGUF file with the classifier's head that llama.cpp's converter gives rerankers."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(out, "qwen3")
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            kind, *inner = field.types
+            writer.add_key_value(name, field.contents(), kind, *inner)
+    writer.add_pooling_type(gguf.PoolingType.RANK)
+    writer.add_classifier_output_labels(["yes", "no"])
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, np.array(tensor.data))
+    writer.add_tensor("cls.output.weight", rows)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return out
+
+
+def test_a_reranker_with_a_classifiers_head(tmp_path: Path) -> None:
+    """It is asked as any model where its output is tied to the embedding, and refused elsewhere."""
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    texts = [*symbols, "ye", "yes", "no", *ADDED]
+    kinds = [1] * (len(symbols) + 3) + [3] * len(ADDED)
+    plain = write_gguf(tmp_path / "plain.gguf", texts, kinds, ["y e", "ye s", "n o"])
+    (embedding,) = (t for t in gguf.GGUFReader(plain).tensors if t.name == "token_embd.weight")
+    rows = np.array(embedding.data[[texts.index("yes"), texts.index("no")]])
+    tied = with_head(plain, tmp_path / "Qwen3-Reranker-tied.gguf", rows)
+    with Reranker(plain, family="qwen3-reranker") as one, Reranker(tied) as other:
+        assert other.family.name == "qwen3-reranker"
+        expected, found = (r.rerank("q", ["a", "b"]) for r in (one, other))
+    assert [r["rank_score"] for r in found] == [r["rank_score"] for r in expected]
+    untied = with_head(plain, tmp_path / "other.gguf", rows[::-1].copy())
+    with pytest.raises(ModelError, match="classifier") as error:
+        Reranker(untied, family="qwen3-reranker")
+    assert "causal language model" in str(error.value.hint)
 
 
 # Lists

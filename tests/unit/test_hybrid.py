@@ -145,3 +145,35 @@ def test_the_dicts_given_are_left_alone():
 def test_a_hybrid_score_that_is_there_is_replaced():
     hybrid = hybrid_scores([{**r, "hybrid_score": "old"} for r in PUBLISHED], 0.2)
     assert by_id(hybrid) == by_id(hybrid_scores(PUBLISHED, 0.2))
+
+
+def test_minmax_is_rank_r1s_form() -> None:
+    """0.1·BM25 + 0.9·score, each from 0 to 1."""
+    results = [
+        {"rank_score": 1.0, "first_stage_score": 10.0},
+        {"rank_score": 0.5, "first_stage_score": 30.0},
+        {"rank_score": 0.75, "first_stage_score": 20.0},
+    ]
+    found = hybrid_scores(results, 0.1, "minmax")
+    assert [r["hybrid_score"] for r in found] == pytest.approx([0.9, 0.1 * 0.5 + 0.9 * 0.5, 0.1])
+    equal = [r | {"first_stage_score": 4.0} for r in results]
+    assert [r["hybrid_score"] for r in hybrid_scores(equal, 1.0, "minmax")] == [0.0, 0.0, 0.0]
+    scores = (-1.7e308, 1.7e308, 0)
+    huge = [r | {"first_stage_score": s} for r, s in zip(results, scores, strict=True)]
+    assert hybrid_scores(huge, 1.0, "minmax")[0]["hybrid_score"] == 1.0
+
+
+def test_plain_is_judgeranks_form() -> None:
+    """100·s + BM25, but for a factor of 101."""
+    results = [
+        {"rank_score": 0.91, "first_stage_score": 12.5},
+        {"rank_score": 0.95, "first_stage_score": 8.0},
+        {"rank_score": 0.02, "first_stage_score": 99.0},
+    ]
+    found = hybrid_scores(results, 1 / 101, "plain")
+    assert [101 * r["hybrid_score"] for r in found] == pytest.approx([103.5, 103.0, 101.0])
+
+
+def test_an_unknown_form_is_told() -> None:
+    with pytest.raises(InputError, match="no form 'log'"):
+        hybrid_scores([], 0.5, "log")

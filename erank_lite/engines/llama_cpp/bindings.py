@@ -149,6 +149,7 @@ class Context:
         params.kv_unified = False
         params.offload_kqv = params.op_offload = model.gpu
         params.no_perf = True
+        params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE  # a file may ask for a classifier's
         params.type_k = params.type_v = (
             _BF16 if kv_type == "bf16" else getattr(lib, f"GGML_TYPE_{kv_type.upper()}")
         )
