@@ -1,0 +1,127 @@
+"""Long jobs that are killed at random moments: a batch of queries, and the index of a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support.command import COMMAND
+
+from erank_lite.search import Index
+
+pytestmark = pytest.mark.slow
+QUERIES, DOCUMENTS, KILLS = 1000, 20, 20
+WORDS = ("river", "loaf", "game", "volcano", "violin", "tide", "beehive", "glacier", "lantern",
+         "postman", "cat", "sourdough")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def queries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lines of JSON: queries with documents of their own."""
+    draw = random.Random(3)
+    file = tmp_path_factory.mktemp("batch") / "in.jsonl"
+    with file.open("w") as out:
+        for number in range(QUERIES):
+            documents = [
+                {"id": f"d{i}", "content": " ".join(draw.choices(WORDS, k=4))}
+                for i in range(DOCUMENTS)
+            ]
+            query = " ".join(draw.choices(WORDS, k=2))
+            out.write(json.dumps({"id": f"q{number}", "query": query, "documents": documents}))
+            out.write("\n")
+    return file
+
+
+def command(queries: Path, model: Path, out: Path, *more: str) -> list[str]:
+    """Return the words of a batch without reasoning, in which no result depends on others."""
+    return [
+        *COMMAND, "batch", str(queries), "--out", str(out), "--model", str(model), "--thinking",
+        "none", "--strict", "--no-cache", "-o", "threads=1", *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(queries: Path, tiny_gguf: Path) -> tuple[bytes, float]:
+    """What an undisturbed run writes, and the seconds that it takes."""
+    out = queries.with_name("whole.jsonl")
+    begun = time.monotonic()
+    subprocess.run(command(queries, tiny_gguf, out), check=True, capture_output=True, timeout=1500)
+    return out.read_bytes(), time.monotonic() - begun
+
+
+def test_a_batch_killed_at_random_moments_is_the_same(
+    queries: Path, tiny_gguf: Path, whole: tuple[bytes, float], tmp_path: Path
+) -> None:
+    expected, seconds = whole
+    draw, out, met = random.Random(0), tmp_path / "out.jsonl", 0
+    for _ in range(KILLS):
+        process = subprocess.Popen(
+            command(queries, tiny_gguf, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(1.5 + draw.random() * seconds / 12)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            met += 1
+        assert not out.exists() or process.returncode == 0
+    done = subprocess.run(
+        command(queries, tiny_gguf, out), capture_output=True, text=True, timeout=1500
+    )
+    assert done.returncode == 0, done.stderr
+    assert met == KILLS and out.read_bytes() == expected
+    ids = [json.loads(line)["id"] for line in out.read_bytes().splitlines()]
+    assert ids == [f"q{number}" for number in range(QUERIES)]
+
+
+def test_shards_are_the_whole(
+    queries: Path, tiny_gguf: Path, whole: tuple[bytes, float], tmp_path: Path
+) -> None:
+    lines: dict[str, bytes] = {}
+    for part in range(3):
+        out = tmp_path / f"part-{part}.jsonl"
+        subprocess.run(
+            command(queries, tiny_gguf, out, "--shard", f"{part}/3"),
+            check=True, capture_output=True, timeout=1500,
+        )  # fmt: skip
+        for line in out.read_bytes().splitlines():
+            assert lines.setdefault(json.loads(line)["id"], line) == line
+    assert b"".join(lines[f"q{n}"] + b"\n" for n in range(QUERIES)) == whole[0]
+
+
+def test_an_index_killed_at_random_moments_finds_all(tmp_path: Path) -> None:
+    """The next search is of all files, and of what changed between."""
+    draw, folder = random.Random(1), tmp_path / "notes"
+    folder.mkdir()
+    for number in range(400):
+        lines = (" ".join(draw.choices(WORDS, k=12)) for _ in range(60))
+        (folder / f"n{number}.md").write_text(f"# Note {number}\n\n" + "\n\n".join(lines))
+    cache = os.environ | {"ERANK_LITE_CACHE": str(tmp_path / "cache")}
+    search = [*COMMAND, "search", "volcano glacier", str(folder), "--no-rerank", "--json"]
+    killed = 0
+    for moment in range(12):
+        process = subprocess.Popen(
+            search, env=cache, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(0.6 + draw.random())
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed += 1
+        (folder / f"n{moment}.md").write_text("# Changed\n\nvolcano glacier volcano glacier")
+        (folder / f"n{100 + moment}.md").unlink()
+    assert killed >= 6
+    done = subprocess.run(search, env=cache, capture_output=True, text=True, timeout=300)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    with Index(tmp_path / "fresh.sqlite") as index:
+        assert index.update([folder]).files == 388
+        expected = index.search("volcano glacier", [folder], 20)
+    best = list(dict.fromkeys(str(passage.path) for passage in expected))[:10]
+    assert [row["path"] for row in found] == best
+    assert {Path(row["path"]).name for row in found} <= {f"n{n}.md" for n in range(12)}
