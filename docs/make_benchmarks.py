@@ -269,6 +269,72 @@ def thresholds_table() -> str:
     return "\n".join((*lines, "", "```console", *commands, "```"))
 
 
+def search_index_table() -> str:
+    """Return the table of indexing a folder."""
+    record = _record("search-index.json")
+    lines = [
+        "**Index of a folder**",
+        "",
+        "| | seconds | files read | passages | memory |",
+        "| --- | --: | --: | --: | --: |",
+    ]
+    named = {"first": "first index", "again": "nothing changed", "changed": "after 100 changes"}
+    for key, name in named.items():
+        row = record[key]
+        lines.append(
+            f"| {name} | {row['seconds']:.1f} | {row['read']:,} of {row['files']:,} | "
+            f"{row['passages']:,} | {row['memory'] / 1e6:.0f} MB |"
+        )
+    lines += [
+        "",
+        f"{record['bytes'] / 1e6:.0f} MB of files, {record['first']['other']} of them pictures and "
+        f"the like, made an index of {record['index_bytes'] / 1e6:.0f} MB. A query took BM25 "
+        f"{1000 * record['query_seconds']:.0f} ms.",
+    ]
+    return "\n".join((*lines, "", "```console", f"$ {record['command']}", "```"))
+
+
+def known_items_table() -> str:
+    """Return the table of whether the file that answers a question is found."""
+    lines = [
+        "**Questions whose file is known**",
+        "",
+        "| questions | order | success@1 | success@5 | MRR |",
+        "| --- | --- | --: | --: | --: |",
+    ]
+    commands = []
+    for path in sorted(RESULTS.glob("known-items-*.json")):
+        record = _record(path.name)
+        commands.append(f"$ {record['command']}")
+        kind = path.stem.removeprefix("known-items-").replace("-", " ")
+        for order, row in record["systems"].items():
+            name = order if order == "BM25" else f"{order}, thinking {record['thinking']}"
+            cells = (f"{value:.2f}" for value in row.values())
+            lines.append(
+                f"| {kind}: {record['questions']} | {name}, {record['candidates']} candidates | "
+                f"{' | '.join(cells)} |"
+            )
+    return "\n".join((*lines, "", "```console", *commands, "```"))
+
+
+def families_table() -> str:
+    """Return the table of one model asked as every family does."""
+    record = _record("families-1.5b.json")
+    lines = [
+        "**Families**",
+        "",
+        "| family | documents | failed | forced | tokens a document | nDCG@10 |",
+        "| --- | --: | --: | --: | --: | --: |",
+    ]
+    for name, row in record["rows"].items():
+        lines.append(
+            f"| {name} | {row['documents']} | {row['failed']} | {row['forced']} | "
+            f"{row['tokens']:.0f} | {row['nDCG@10']:.3f} |"
+        )
+    lines.append(f"| first stage alone | | | | | {record['first_stage']:.3f} |")
+    return "\n".join((*lines, "", "```console", f"$ {record['command']}", "```"))
+
+
 def _record(name: str) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((RESULTS / name).read_text())
     return record
@@ -315,7 +381,8 @@ def main() -> None:
     page = PAGE.read_text()
     own = [
         noise_table(), matrix_table(), conversion_table(), servers_table(), forecasts_table(),
-        *effort_tables(), within_table(), load_table(), thresholds_table(),
+        *effort_tables(), within_table(), load_table(), thresholds_table(), search_index_table(),
+        known_items_table(), families_table(),
     ]  # fmt: skip
     made = filled(page, report_tables() + own)
     if "--check" not in sys.argv:

@@ -23,7 +23,7 @@ from erank_lite.families.reading import DAMAGED, Completed, is_nan, without_tags
 from erank_lite.text.tokenizer import Tokenizer
 from erank_lite.types import Prompt, Score, Step
 
-_CLOSE = b"</think>"
+_OPEN, _CLOSE = b"<think>", b"</think>"
 _FORM_LIMIT = 64  # tokens in which an answer in a form must have come
 
 
@@ -84,7 +84,8 @@ class LabelReading:
         tokenizer: the model's.
         end_ids: every token that ends the model's turn.
         labels: what is read.
-        reasons: the model reasons first, up to `</think>`.
+        reasons: the model reasons first, up to `</think>`; where it answers in a form, only if it
+            opens its reasoning.
         marks: the text right before a label, one of these; none where it follows at once.
         cut_back: where the reasoning is ended from outside, it is cut after its last sentence.
     """
@@ -121,6 +122,7 @@ class LabelGuide:
             skip: nothing is to be written at all.
         """
         self._reading, self._thinking = reading, thinking
+        self._think_prefix = prompt.think_prefix
         self._budget = thinking if isinstance(thinking, int) else max_new_tokens
         self._stop, self._skip = stop, skip
         self._done = Completed(reading.tokenizer.pieces)
@@ -161,6 +163,8 @@ class LabelGuide:
         if token in self._reading.end_ids:
             return self._close(drop=1) if self._in_thought else self._no_label()
         self._done.append((token,))
+        if self._in_thought and self._reading.marks and not self._opens_reasoning():
+            self._in_thought = False
         if not self._in_thought:
             self._form_spent += 1
             return self._go_on() if self._form_spent < _FORM_LIMIT else self._no_label()
@@ -195,6 +199,13 @@ class LabelGuide:
             stopped=self._stopped,
             value=expected,
         )
+
+    def _opens_reasoning(self) -> bool:
+        """Return whether what was written begins as a reasoning does, as far as it goes."""
+        if self._think_prefix is not None:
+            return True
+        begun = bytes(self._done.text).lstrip()[: len(_OPEN)]
+        return _OPEN.startswith(begun)
 
     def _go_on(self) -> Step:
         """Return the step for the next token: a label's, where its place is reached."""

@@ -57,7 +57,7 @@ class Listwise(InRounds):
     def reading(self) -> TextReading:
         """How far completions are written."""
         budget = self.thinking if isinstance(self.thinking, int) else self.max_new_tokens
-        ask = "\n</think>\n<answer>" if isinstance(self.thinking, int) else None
+        ask = "\n</think>\n<answer>[" if isinstance(self.thinking, int) else None
         return TextReading(self.text.tokenizer, self.text.end_ids, budget, "</answer>", ask)
 
     def template(self, count: int) -> Template:

@@ -24,6 +24,7 @@ class TextReading:
         until: the text that ends it; None where only the model's own end does.
         ask: the text that asks for the answer where the budget is spent; None where nothing is
             asked for.
+        begins: the text that begins an answer: one that is under way then is given time to end.
     """
 
     tokenizer: Tokenizer
@@ -31,6 +32,7 @@ class TextReading:
     budget: int
     until: str | None = None
     ask: str | None = None
+    begins: str = "<answer>"
 
     def max_tokens(self) -> int:
         """Return the most ids that a completion can hold at any moment."""
@@ -51,6 +53,7 @@ class TextGuide:
         self._reading = reading
         self._done = Completed(reading.tokenizer.pieces)
         self._left = reading.budget
+        self._answers = False
         self.forced = False
         self.failure: str | None = None
 
@@ -78,9 +81,12 @@ class TextGuide:
         looping = self._left % CHECK_EVERY == 0 and loops(self._done.ids)
         if not looping and self._left > 0:
             return Step(max_tokens=self._left)
-        if self._reading.ask is None or self.forced:
+        if self._reading.ask is None or self._answers:
             return Step(done=True)
-        self.forced, self._left = True, _ANSWER_LIMIT
+        self._answers, self._left = True, _ANSWER_LIMIT
+        if not looping and self._reading.begins.encode() in self._done.text:
+            return Step(max_tokens=self._left)
+        self.forced = True
         asked = self._reading.tokenizer.encode_trusted(self._reading.ask)
         self._done.append(asked)
         return Step(0, asked, self._left)

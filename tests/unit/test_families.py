@@ -316,6 +316,13 @@ def test_tfrank_is_the_expected_grade(tokenizer: Tokenizer, thinking: str) -> No
     assert result["score"] == 3 and result["probability"] == pytest.approx(0.5 / 0.8)
 
 
+def test_tfrank_may_answer_without_reasoning(tokenizer: Tokenizer) -> None:
+    """Asked to think, a model that does not is read where it answers."""
+    result = judged("tfrank", tokenizer, "no(", {"1": 0.75, "0": 0.25}, thinking=20)
+    assert result["rank_score"] == pytest.approx(0.75) and not result["forced"]
+    assert result["completion"] == "no("
+
+
 def test_tfrank_without_its_form_is_a_failure(tokenizer: Tokenizer) -> None:
     result = judged("tfrank", tokenizer, "perhaps", {}, thinking="none")
     assert result["rank_score"] is None and "yes(" in result["failure"]
@@ -520,8 +527,13 @@ def test_lists_begin_with_the_first_stages_order(tokenizer: Tokenizer) -> None:
 
 def test_a_budget_of_thinking_asks_for_the_answer(tokenizer: Tokenizer) -> None:
     engine = engine_writing(tokenizer, "<think>\n" + "Well, let me see. " * 50)
-    Reranker(engine, family="rearank", thinking=20).rerank(QUERY, ["a", "b"])
+    (first, _) = Reranker(engine, family="rearank", thinking=20).rerank(QUERY, ["a", "b"])
     assert engine.tokens_generated < 40
+    assert first["completion"].endswith("</think>\n<answer>[") and first["forced"]
+    # An answer that was begun in time is written to its end.
+    engine = oracle(["w1", "w0"], tokenizer, LINES["rearank"], "window")
+    results = Reranker(engine, family="rearank", thinking=12).rerank(QUERY, ["w0", "w1"])
+    assert [r["content"] for r in results] == ["w1", "w0"] and not results[0]["forced"]
 
 
 def test_empty_documents_fail_and_the_others_are_put_in_order(tokenizer: Tokenizer) -> None:
