@@ -175,6 +175,8 @@ class Reranker:
                 loaded.tokenizer, loaded.chat_template, loaded.end_ids, loaded.max_new_tokens
             )
             self._asker = self.family.make(text, loaded.context_length, self.thinking)
+            if isinstance(self._asker, InRounds) and self.thinking == "none":
+                _log.warning("%s always reasons: thinking none is as full", self.family.name)
             self._room = loaded.context_length - self._asker.max_tokens()
             if self._room < 1:
                 raise InputError(
@@ -593,7 +595,7 @@ class Reranker:
             raise InputError(
                 f"{self.family.name} asks about the documents of a query more than once, so that a "
                 "budget of time or tokens cannot be kept",
-                "say how many documents are read (depth), or limit its thinking",
+                "have it read fewer documents, or limit its thinking",
             )
         together = self.engine.plan.sequences or 1
         return RoundsBatch(

@@ -12,6 +12,7 @@ from erank_lite.batch import UNREAD, Job, failed, result_of
 from erank_lite.effort.budget import Budget
 from erank_lite.families.base import Ask, InRounds, Rounds, Verdict
 from erank_lite.types import Completion, Guide, Request, Score
+from erank_lite.util.units import counted
 
 _log = logging.getLogger(__name__)
 
@@ -157,8 +158,8 @@ class RoundsBatch:
         self._open -= 1
         if verdict.unread:
             _log.warning(
-                "query %d: %d answers could not be read; their documents keep the places they had",
-                query.number, verdict.unread,
+                "%s could not be read (of query %d): their documents keep the places they had",
+                counted(verdict.unread, "answer"), query.number,
             )  # fmt: skip
         # What a query took is told of its documents in equal parts: they were read together.
         count = len(query.read)

@@ -154,6 +154,8 @@ def batch(
     if (ray_address is not None or workers is not None) and not ray:
         raise InputError("--ray-address and --workers are for --ray", "give --ray too")
     outputs.check(out, force)
+    if out.exists() and path.exists() and out.samefile(path):
+        raise InputError(f"`{out}` is the input itself", "give another --out")
     check(model, engine, given)
     queries = _opened(path, collection, instruction)
     _tell_mistakes(queries, skip=on_error == "skip")

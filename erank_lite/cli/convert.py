@@ -96,9 +96,11 @@ def adapter(
         Path, typer.Argument(metavar="OUT", help="The .gguf file to make.", show_default=False)
     ],
     base: Annotated[
-        Path,
+        str,
         typer.Option(
-            metavar="FOLDER", help="Checkpoint that the adapter changes.", show_default=False
+            metavar="SRC",
+            help="Checkpoint that the adapter changes: a folder, or a name on the Hub.",
+            show_default=False,
         ),
     ],
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
@@ -110,7 +112,8 @@ def adapter(
     """
     from erank_lite.convert.gguf.adapter import convert_adapter
 
-    convert_adapter(source, base, out, force=force)
+    with _conversion(base) as (folder, _):
+        convert_adapter(source, folder, out, force=force)
     say(f"{out}  {file_size(out.stat().st_size)}")
 
 

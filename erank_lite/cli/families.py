@@ -23,9 +23,9 @@ def families(
     console = Terminal(highlight=False)
     for family in FAMILIES.values():
         row = {
-            "name": family.name, "models": list(family.models), "answers": family.unit,
-            "highest_rank_score": family.best, "source": family.source, "licence": family.licence,
-            "verified": family.verified,
+            "name": family.name, "models": list(family.models), "asked_about": family.unit,
+            "highest_rank_score": int(family.best), "source": family.source,
+            "licence": family.licence, "verified": family.verified,
         }  # fmt: skip
         if as_json:
             typer.echo(json_line(row))
@@ -34,4 +34,4 @@ def families(
         for name, value in row.items():
             if name != "name":
                 shown = ", ".join(value) if isinstance(value, list) else str(value)
-                console.print(Text(f"  {name.replace('_', ' ')}: {shown}"))
+                console.print(Text(f"  {name.replace('_', ' ')}: {shown}"), soft_wrap=True)

@@ -86,13 +86,14 @@ def rerank(
         ),
     ] = None,
     hybrid: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="FORM",
             help="With --alpha, how scores are made comparable: z (z-scores), minmax (from 0 to "
             "1), or plain (as they are).",
+            show_default="z",
         ),
-    ] = "z",
+    ] = None,
     thinking: options.Thinking = "full",
     depth: Annotated[
         int | None,
@@ -197,7 +198,7 @@ def rerank(
     """
     from erank_lite.cli.progress import TerminalReporter
     from erank_lite.effort import Effort
-    from erank_lite.families import checked_family
+    from erank_lite.families import DEFAULT, checked_family
     from erank_lite.families.base import parse_thinking
     from erank_lite.forecast import announce
     from erank_lite.hybrid import hybrid_scores
@@ -213,6 +214,9 @@ def rerank(
     )  # fmt: skip
     records = read_documents(docs)
     _check(query, records, alpha)
+    if hybrid is not None and alpha is None:
+        raise InputError("--hybrid is a form of --alpha's hybrid", "give --alpha too")
+    hybrid = hybrid or "z"
     hybrid_scores([], alpha or 0.0, hybrid)
     checked_family(family, model, instruction)
     parse_thinking(thinking)
@@ -287,6 +291,8 @@ def rerank(
     failed = sum(r["failure"] is not None for r in results)
     speed = f"{counted(tokens, 'token')} in {took:.1f} s ({tokens / max(took, 1e-3):.0f} tokens/s)"
     summary = f"{counted(len(results), 'document')}, {speed}, by {loaded.description}"
+    if reranker.family is not DEFAULT:
+        summary += f", asked as {reranker.family.name}"
     if stopped is None:
         summary += _spared(results)
     if failed:

@@ -62,6 +62,7 @@ def search(
     within: Annotated[
         float | None,
         typer.Option(
+            min=0.0,
             metavar="SECONDS",
             help="Show the best order that is found in so many seconds of reading.",
             show_default="no limit",
@@ -182,9 +183,10 @@ def _tell(update: Update, everything: bool) -> None:
     """Say what is searched, and what could not be read."""
     parts = [counted(update.files, "file"), counted(update.passages, "passage")]
     new = f" ({update.read:,} new or changed)" if update.read else ""
+    other = f"; {update.other:,} without text" if update.other else ""
     failed = f"; {len(update.failures):,} could not be read" if update.failures else ""
     hint = ", see --unread" if update.failures and not everything else ""
-    say(f"{', '.join(parts)}{new}{failed}{hint}")
+    say(f"{', '.join(parts)}{new}{other}{failed}{hint}")
     for path, why in sorted(update.failures.items()) if everything else ():
         say(f"  {_name(path)}: {why}")
 

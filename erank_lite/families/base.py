@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from erank_lite.errors import InputError
+from erank_lite.families.benchmarks import is_benchmark
 from erank_lite.models.text import ModelText
 from erank_lite.types import Completion, Guide, Prompt, Sampling, Score
 
@@ -224,7 +225,7 @@ def no_instruction(name: str) -> Callable[[str | None], None]:
     """
 
     def instruction_text(instruction: str | None) -> None:
-        if instruction is not None and " " in instruction.strip():
+        if instruction is not None and instruction.strip() and not is_benchmark(instruction):
             raise InputError(
                 f"{name}'s prompt has no place for an instruction",
                 "leave it out, or make it part of the query",

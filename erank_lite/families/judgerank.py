@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from erank_lite.families.base import Ask, Family, InRounds, Rounds, Thinking, Verdict
+from erank_lite.families.benchmarks import is_benchmark
 from erank_lite.families.labels import LabelGuide, LabelReading, Labels
 from erank_lite.families.prompts import Template, checked_query, cut_text
 from erank_lite.families.text import TextGuide, TextReading
@@ -62,7 +63,7 @@ _LIMIT = 2048  # tokens of an analysis
 
 def instruction_text(instruction: str | None) -> str:
     """Return free text as it is; for a benchmark's name, or nothing, the family's own."""
-    if instruction is None or " " not in instruction.strip():
+    if instruction is None or not instruction.strip() or is_benchmark(instruction):
         return INSTRUCTION
     return instruction
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from erank_lite.families.base import Family, Thinking
+from erank_lite.families.benchmarks import is_benchmark
 from erank_lite.families.labels import LabelReading, Labels
 from erank_lite.families.pointwise import Labelled
 from erank_lite.families.prompts import QueryPrompts, Template, checked_query
@@ -33,7 +34,7 @@ def instruction_text(instruction: str | None) -> str:
         >>> instruction_text("beir") == instruction_text(None) == INSTRUCTION
         True
     """
-    if instruction is None or " " not in instruction.strip():
+    if instruction is None or not instruction.strip() or is_benchmark(instruction):
         return INSTRUCTION
     return instruction
 

@@ -68,6 +68,10 @@ class LoraAdapter:
         Raises:
             ModelError: it is none, is damaged, or changes a model in another way than is known.
         """
+        if not path.is_dir():
+            raise ModelError(
+                f"there is no folder `{path}`", "give the folder of a LoRA adapter as PEFT saves it"
+            )
         if not (path / CONFIG).is_file():
             raise ModelError(
                 f"`{path}` holds no {CONFIG}",
@@ -91,6 +95,8 @@ class LoraAdapter:
             f"{module}.weight": _part(path, module, pair, config)
             for module, pair in modules.items()
         }
+        if not parts:
+            raise ModelError(f"`{path / WEIGHTS}` holds no weights", "save the adapter again")
         base = config.get("base_model_name_or_path")
         return cls(path, base if isinstance(base, str) and base else None, parts)
 

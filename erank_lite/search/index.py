@@ -285,7 +285,7 @@ class Index:
                 (changed, size, old[0]),
             )
             return
-        done.read += not other
+        done.read += not other and failure is None
         if old is not None:
             self._forget(old[0])
         unit = None if isinstance(text, Unreadable) else text.unit

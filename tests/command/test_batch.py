@@ -123,6 +123,7 @@ def test_bad_lines_stop_the_job_or_are_skipped(tmp_path: Path) -> None:
     [
         (["nowhere.jsonl", "--out", "out.jsonl"], "nowhere.jsonl"),
         ([".", "--out", "out.jsonl"], "is a folder"),
+        (["in.jsonl", "--out", "in.jsonl", "--force"], "is the input itself"),
         (["in.jsonl", "--out", "out"], "no ending"),
         (["in.jsonl", "--out", "no/out.jsonl"], "no folder"),
         (["in.jsonl", "--out", "out.jsonl", "--shard", "3/3"], "--shard"),

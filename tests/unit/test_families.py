@@ -35,6 +35,8 @@ from erank_lite.families import (
     recognize,
     tfrank,
 )
+from erank_lite.families.benchmarks import NAMES
+from erank_lite.families.erank.prompt import INSTRUCTIONS
 from erank_lite.families.lists import heap_sort, read_order, windows
 from erank_lite.text.tokenizer import Tokenizer
 from erank_lite.types import Prompt
@@ -477,7 +479,7 @@ def test_answers_that_cannot_be_read_are_told_and_change_nothing(
     results = Reranker(engine, family="rearank").rerank(QUERY, ["a", "b", "c"])
     assert [r["content"] for r in results] == ["a", "b", "c"]
     assert {r["failure"] for r in results} == {"no answer of the model could be read"}
-    assert "1 answers could not be read" in caplog.text
+    assert "1 answer could not be read" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -661,9 +663,19 @@ def test_thinking_that_changes_nothing_is_told(
 @pytest.mark.parametrize("family", ["tfrank", "rank-r1", "rank-r1-v0.1", "rearank"])
 def test_an_instruction_without_a_place_is_refused(family: str, tokenizer: Tokenizer) -> None:
     reranker = Reranker(engine_writing(tokenizer, "yes(", {"1": 0.5}), family=family)
-    with pytest.raises(InputError, match="no place for an instruction"):
-        reranker.rerank(QUERY, [DOCUMENT], "Find laws only.")
+    for instruction in ("Find laws only.", "laws"):
+        with pytest.raises(InputError, match="no place for an instruction"):
+            reranker.rerank(QUERY, [DOCUMENT], instruction)
     reranker.rerank(QUERY, [DOCUMENT], "beir")  # a benchmark's own: such families do without
+
+
+def test_the_benchmarks_are_those_that_erank_has_instructions_for() -> None:
+    assert set(NAMES) == {*INSTRUCTIONS, "bright"}
+
+
+def test_a_single_word_is_free_text_too(tokenizer: Tokenizer, template: str) -> None:
+    (asked,) = prompts_of("qwen3-reranker", tokenizer, template, "X", ["d"], instruction="laws")
+    assert "<Instruct>: laws\n" in tokenizer.decode(asked.ids)
 
 
 def test_rank1s_instruction_is_a_template_or_follows_the_query(

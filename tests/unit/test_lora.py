@@ -172,6 +172,19 @@ def test_what_is_no_adapter_is_told(base: Path, tmp_path: Path) -> None:
         LoraAdapter.open(tmp_path / "half")
 
 
+def test_an_adapter_without_weights_or_without_a_file_is_told(base: Path, tmp_path: Path) -> None:
+    write_adapter(tmp_path / "adapter", base)
+    write_safetensors(tmp_path / "adapter" / "adapter_model.safetensors", {})
+    with pytest.raises(ModelError, match="holds no weights"):
+        LoraAdapter.open(tmp_path / "adapter")
+    with pytest.raises(ModelError, match="there is no folder"):
+        LoraAdapter.open(tmp_path / "nowhere")
+    convert_gguf(base, tmp_path / "base.gguf", "F32")
+    for adapter in (tmp_path, tmp_path / "nowhere.gguf"):
+        with pytest.raises(InputError, match="is no file"):
+            Reranker(tmp_path / "base.gguf", adapter=adapter)
+
+
 def test_a_matrix_is_not_collected_beside_an_adapter(base: Path, tmp_path: Path) -> None:
     write_adapter(tmp_path / "adapter", base)
     with pytest.raises(InputError, match="without the adapter"):

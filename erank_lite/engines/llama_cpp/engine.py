@@ -33,6 +33,7 @@ from erank_lite.engines.llama_cpp.prefixes import Prefixes
 from erank_lite.engines.llama_cpp.reader import Reader
 from erank_lite.engines.llama_cpp.state import State
 from erank_lite.engines.sampling import draw
+from erank_lite.errors import InputError
 from erank_lite.machine.hardware import probe, usable_by_llama
 from erank_lite.machine.pace import Meter
 from erank_lite.machine.plan import Plan
@@ -84,6 +85,11 @@ class LlamaCppEngine(Engine):
         """
         assert isinstance(plan.options, LlamaCppOptions)
         options = plan.options
+        if options.adapter is not None and not options.adapter.is_file():
+            raise InputError(
+                f"the adapter `{options.adapter}` is no file",
+                "give a GGUF file that `erank-lite convert adapter` made",
+            )
         gguf = GGUFFile.read(path)
         gguf.check_generates_text()
         text = ModelText.from_gguf(gguf, options.tokenizer)
