@@ -71,7 +71,7 @@ def test_on_made_up_machines(
 
     def engine(path: Path, plan: Plan) -> object:
         given.append((path, plan))
-        return SimpleNamespace()
+        return SimpleNamespace(names=())
 
     use(MACHINES[on], monkeypatch)
     monkeypatch.setattr(loading, "engine_class", lambda name: engine)

@@ -198,13 +198,13 @@ def test_llama_server_says_how_many_places_it_has(folder: Path) -> None:
 
 
 def requests_for(reranker: Reranker, count: int, taken: list[int]) -> Iterator[Request[Any]]:
-    prompts = reranker._prompts.query("query", None, None)
+    prompts = reranker._asker.query("query", None, None)
     for key in range(count):
         taken.append(key)
         prompt = prompts.document(f"document {key}", 4000)
-        guides = reranker._guides
-        make = functools.partial(guides.guide, prompt)
-        yield Request(key, prompt, make, guides.max_tokens())
+        asker = reranker._asker
+        make = functools.partial(asker.guide, prompt)
+        yield Request(key, prompt, make, asker.max_tokens())
 
 
 def test_requests_are_read_as_places_become_free(server: CompletionServer, folder: Path) -> None:
