@@ -207,3 +207,13 @@ def test_node(address: str, client: str) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [1, 2]
+
+
+def test_langchains_infinity(open_address: str) -> None:
+    """LangChain's own compressor over infinity-client, which it wants without a key."""
+    rerank = pytest.importorskip("langchain_community.document_compressors.infinity_rerank")
+    client = pytest.importorskip("infinity_client").Client(base_url=open_address)
+    page = pytest.importorskip("langchain_core.documents").Document
+    compressor = rerank.InfinityRerank(client=client, model="m", top_n=2)
+    found = compressor.compress_documents([page(page_content=text) for text in DOCS], QUERY)
+    assert [document.page_content for document in found] == [DOCS[1], DOCS[2]]
