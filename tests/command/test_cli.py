@@ -24,6 +24,7 @@ from support.command import (
     run,
     run_in_process,
     said,
+    skip_where_ignored,
 )
 from support.gguf_files import QWEN, gguf_bytes, write_gguf
 from support.tokenizers import ADDED
@@ -704,8 +705,7 @@ def test_a_closed_stream_is_no_crash(ask: list[str], cats: Path, stream: int):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_keeps_what_is_finished(ask: list[str], tmp_path: Path, how: signal.Signals):
     """The progress, which a terminal gets, tells when to interrupt."""
-    if signal.getsignal(how) is signal.SIG_IGN:
-        pytest.skip(f"{how.name} is ignored here, as under nohup and in the background")
+    skip_where_ignored(how)
     (tmp_path / "d.txt").write_text("".join(f"document {i}\n" for i in range(3000)))
     terminal = Terminal()
     process = subprocess.Popen(
@@ -742,6 +742,7 @@ def test_ctrl_c_keeps_what_is_finished(ask: list[str], tmp_path: Path, how: sign
 
 
 def test_ctrl_c_while_documents_are_read(ask: list[str]):
+    skip_where_ignored(signal.SIGINT)
     process = subprocess.Popen(
         [*COMMAND, *ask, "-"],
         stdin=subprocess.PIPE,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.command import skip_where_ignored
 from support.completion_server import LLAMA, VLLM, CompletionServer, serving
 from support.engines import engine_writing
 from support.tokenizers import CHAT_TEMPLATE, byte_tokenizer
@@ -664,6 +665,7 @@ def test_the_command_line_takes_an_address(
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_an_interrupt_prints_what_is_finished(folder: Path, tmp_path: Path) -> None:
+    skip_where_ignored(signal.SIGINT)
     (tmp_path / "docs.txt").write_text("".join(f"document {i}\n" for i in range(50)))
     hanging = threading.Event()
 

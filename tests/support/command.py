@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
+
 from erank_lite.cli import main
 
 COMMAND = [str(Path(sys.executable).with_name("erank-lite"))]
@@ -23,6 +25,12 @@ def run(
     return subprocess.run(
         [*COMMAND, *map(str, args)], input=stdin, capture_output=True, timeout=time_limit, **more
     )
+
+
+def skip_where_ignored(how: signal.Signals) -> None:
+    """Skip a test that sends a signal which programs started here do not get."""
+    if signal.getsignal(how) is signal.SIG_IGN:
+        pytest.skip(f"{how.name} is ignored here, as under nohup and in the background")
 
 
 def run_in_process(*args: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
