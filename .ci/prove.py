@@ -39,7 +39,7 @@ PARALLEL = "-n 2 --dist loadfile"
 # What a part depends on, as git's patterns; of pyproject.toml, the extra of the part's name.
 INPUTS = {
     "endurance": [
-        "tests/endurance/test_kills.py",
+        "tests/endurance/test_*kills.py",
         "tests/endurance/test_memory.py",
         "tests/support",
         "benchmarks/*.py",
@@ -49,7 +49,9 @@ INPUTS = {
         "convert/gguf",
         "erank_lite/engines/base.py",
         "erank_lite/engines/llama_cpp",
+        "erank_lite/jobs",
         "erank_lite/machine",
+        "erank_lite/search",
         "erank_lite/util",
     ],
     "fuzz": [
