@@ -6,7 +6,6 @@ import copy
 from abc import abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from erank_lite.families.base import Ask, InRounds, Rounds, Thinking, Verdict
 from erank_lite.families.prompts import Template, checked_query, cut_text
@@ -15,8 +14,6 @@ from erank_lite.families.text import TextGuide, TextReading
 from erank_lite.models.text import ModelText
 from erank_lite.text.tokenizer import clean
 from erank_lite.types import Completion, Guide, Score
-
-_A = TypeVar("_A")
 
 
 class Listwise(InRounds):
