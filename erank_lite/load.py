@@ -53,28 +53,29 @@ def load(
     decided, path = resolve(model, engine, options, reporter)
     loaded = engine_class(decided.engine)(path, decided)  # type: ignore[call-arg, arg-type]
     loaded.path = path
-    loaded.names = (*loaded.names, *model_names(model, path))
+    loaded.names = model_names(model, path, loaded.names)
     return loaded
 
 
-def model_names(model: str | Path, path: Path | str) -> tuple[str, ...]:
+def model_names(model: str | Path, path: Path | str, own: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return what a model is called: as it was asked for, and by its own file.
 
     Args:
         model: as `load` takes it.
         path: as `resolve` returned it; that of a server names a machine, not a model.
+        own: what the file says, where it was read already.
 
     Example:
         >>> model_names(*["erank-tiny:Q4_K_M", resolve("erank-tiny:Q4_K_M")[1]])
         ('erank-tiny:Q4_K_M', 'Erank Tiny')
     """
     if isinstance(path, str):
-        return ()
+        return own
     asked = ModelRef.parse(model).label.split("/")[-1]
     if path.is_dir():
-        own = Checkpoint.open(path).config.get("_name_or_path")
-        return (asked, *([own.rsplit("/", 1)[-1]] if isinstance(own, str) and own else []))
-    return (asked, *dict.fromkeys(GGUFFile.read(path).names))
+        name = Checkpoint.open(path).config.get("_name_or_path")
+        own = (name.rsplit("/", 1)[-1],) if isinstance(name, str) and name else ()
+    return (asked, *dict.fromkeys(own or GGUFFile.read(path).names if path.is_file() else own))
 
 
 def resolve(

@@ -27,6 +27,7 @@ from erank_lite.benchmarks.quality.paper import paper_figures
 from erank_lite.benchmarks.record import RECORDS, Record, Variant, record
 from erank_lite.benchmarks.runner import Job, document_ids, rerank
 from erank_lite.benchmarks.spec import ModelSpec
+from erank_lite.families import DEFAULT
 from erank_lite.hybrid import hybrid_scores
 from erank_lite.util.reporter import SILENT, Reporter
 from erank_lite.util.units import counted
@@ -183,6 +184,7 @@ def evaluate(
         and settings.instruction is None
         and settings.thinking == "full"
         and length == _PAPER_TRUNCATION
+        and outcome.family is DEFAULT
     )
     rows = outcome.all()
     found = record(

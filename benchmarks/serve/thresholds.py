@@ -50,7 +50,7 @@ def measure(arguments: argparse.Namespace, reporter: TerminalReporter) -> Record
     for row in rows.all():
         grade = part.qrels.get(row["query"], {}).get(row["id"], 0)
         kind = "relevant" if grade >= part.min_relevant else "others"
-        scores[kind].append((row["rank_score"] or 0.0) / 10)
+        scores[kind].append((row["rank_score"] or 0.0) / rows.family.best)
     return record(
         "thresholds",
         command_line(["python", "-m", "erank_lite.benchmarks.serve.thresholds", *sys.argv[1:]]),

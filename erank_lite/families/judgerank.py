@@ -171,7 +171,7 @@ class JudgedQuery:
             was or first.prompt.truncated or last.prompt.truncated
             for was, first, last in zip(cut, asks, judged, strict=True)
         ]
-        return Verdict(scores, truncated, sum(s.forced or s.failure is not None for s in scores))
+        return Verdict(scores, truncated, sum(s.failure is not None for s in scores))
 
 
 def _written(done: Completion[Guide]) -> str:

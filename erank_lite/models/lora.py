@@ -18,11 +18,10 @@ import numpy.typing as npt
 
 from erank_lite.errors import ModelError
 from erank_lite.models.architecture import Architecture
-from erank_lite.models.safetensors import StoredTensor, read_header
+from erank_lite.models.safetensors import DTYPES, StoredTensor, read_header
 from erank_lite.util.files import read_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_DTYPES = {"BF16": 2, "F16": 2, "F32": 4}
 _PART = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)(?:\.\w+)?\.weight")
 
 
@@ -81,7 +80,7 @@ class LoraAdapter:
         _refuse_unsupported(path, config)
         if not (path / WEIGHTS).is_file():
             raise ModelError(f"`{path}` holds no {WEIGHTS}", "save the adapter in safetensors")
-        stored = read_header(path / WEIGHTS, _DTYPES)
+        stored = read_header(path / WEIGHTS, DTYPES)
         modules: dict[str, dict[str, StoredTensor]] = {}
         for name, tensor in stored.items():
             found = _PART.fullmatch(name)

@@ -122,7 +122,7 @@ class LlamaCppEngine(Engine):
         flash = ", flash attention" * bool(plan.flash_attention or plan.flash_reading)
         flash += " for prompts" * bool(plan.flash_reading)
         types = f", keys and values in {self._kv_type}" * (self._kv_type != "f16")
-        self.names = (options.adapter.stem,) if options.adapter else ()
+        self.names = (*([options.adapter.stem] if options.adapter else []), *gguf.names)
         with_adapter = f", with {options.adapter.name}" if options.adapter else ""
         self.description = f"llama.cpp on {on}{flash}{types}{with_adapter}"
         self._cell_bytes = shape.cell_size(self._kv_type)
