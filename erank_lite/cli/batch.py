@@ -158,7 +158,7 @@ def batch(
         raise InputError(f"`{out}` is the input itself", "give another --out")
     check(model, engine, given)
     queries = _opened(path, collection, instruction)
-    _tell_mistakes(queries, skip=on_error == "skip")
+    _tell_mistakes(queries, path, skip=on_error == "skip")
     entries = queries.entries if part is None else part_of(queries.entries, *part)
     if not entries:
         raise InputError("there are no queries to do", f"check `{path}`" if part is None else None)
@@ -277,9 +277,14 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     found = _SHARD.match(text)
-    if found is None or not int(found[1]) < int(found[2]):
+    if found is None:
+        raise InputError(f"--shard is I/N, not {text!r}", "for example 0/3, 1/3 and 2/3")
+    if not int(found[1]) < int(found[2]):
         raise InputError(
-            f"--shard is {text!r}", "give I/N, I from 0 to N-1: 0/3, 1/3 and 2/3 are three thirds"
+            f"--shard {text} does not exist",
+            f"parts are numbered from 0: give 0/{found[2]} for the first"
+            if int(found[2])
+            else "give at least one part: 0/1",
         )
     return int(found[1]), int(found[2])
 
@@ -303,7 +308,7 @@ def _opened(path: Path, collection: str | None, instruction: str | None) -> Quer
     return Run(found[0].queries, candidates, found[0].texts(wanted), relevance)
 
 
-def _tell_mistakes(queries: Queries, skip: bool) -> None:
+def _tell_mistakes(queries: Queries, path: Path, skip: bool) -> None:
     """Say which queries cannot be used.
 
     Raises:
@@ -315,9 +320,9 @@ def _tell_mistakes(queries: Queries, skip: bool) -> None:
     (where, why), *others = queries.mistakes
     if not skip:
         more = f", and {counted(len(others), 'other')}" if others else ""
-        raise InputError(f"{where}: {why}{more}", "mend it, or give --on-error skip")
+        raise InputError(f"`{path}`, {where}: {why}{more}", "mend it, or give --on-error skip")
     for where, why in queries.mistakes[:_SHOWN]:
-        say(f"skipped: {where}: {why}")
+        say(f"skipped: `{path}`, {where}: {why}")
     if count > _SHOWN:
         say(f"skipped: {count - _SHOWN:,} more")
 

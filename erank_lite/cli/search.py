@@ -69,6 +69,10 @@ def search(
         ),
     ] = None,
     family: options.Family = None,
+    instruction: Annotated[
+        str | None,
+        typer.Option(help="What relevance means, as for rerank.", show_default="beir"),
+    ] = None,
     thinking: options.Thinking = "full",
     top_k: Annotated[int, typer.Option(min=1, metavar="K", help="Show the best K.")] = _SHOWN,
     every_passage: Annotated[
@@ -94,6 +98,7 @@ def search(
         typer.Exit: with one of `EXIT_CODES`.
     """
     from erank_lite.effort import Effort
+    from erank_lite.families import checked_family
     from erank_lite.families.base import parse_thinking
     from erank_lite.load import check
     from erank_lite.search import Index
@@ -113,6 +118,7 @@ def search(
         raise InputError("--within is for what the model reads", "leave --no-rerank out")
     parse_thinking(thinking)
     if rerank:
+        checked_family(family, model, instruction)
         check(model, options=given)
     interrupt_when_ended()
     where = folders or [Path()]
@@ -126,7 +132,7 @@ def search(
             reranker = stack.enter_context(_loaded(model, family, thinking, given))
             if candidates is None and within is None:
                 found = found[: as_many_as_fit(query, found, reranker)]
-            forecast = reranker.forecast([(query, documents(found))])
+            forecast = reranker.forecast([(query, documents(found))], instruction)
             if forecast is not None and within is None:
                 say(f"{counted(len(found), 'passage')}, {forecast}")
         passages: list[Passage] = []
@@ -134,7 +140,7 @@ def search(
         began = time.monotonic()
         with _shown(as_lines, len(found), top_k) as show:
             try:
-                for passages in judged(query, found, reranker, index.stemmer, effort):
+                for passages in judged(query, found, reranker, index.stemmer, effort, instruction):
                     order = passages if every_passage else best_of_each_file(passages)
                     show(passages, order)
             except (KeyboardInterrupt, ModelError) as error:

@@ -54,6 +54,7 @@ def search(
     *,
     index: Index | None = None,
     all_of_a_file: bool = False,
+    instruction: str | None = None,
 ) -> list[Passage]:
     """Bring the index up to date, and return the best passages of files, best first.
 
@@ -64,6 +65,7 @@ def search(
         candidates: passages that are judged.
         index: the index; None means the user's.
         all_of_a_file: give every passage, not the best of each file.
+        instruction: what relevance means, as for `Reranker.rerank`.
 
     Raises:
         InputError: a folder is not there, or the query is empty.
@@ -86,11 +88,12 @@ def search(
     if index is None:
         with Index() as own:
             return search(query, folders, reranker, candidates, index=own,
-                          all_of_a_file=all_of_a_file)  # fmt: skip
+                          all_of_a_file=all_of_a_file, instruction=instruction)  # fmt: skip
     index.update(folders)
     found = index.search(query, folders, candidates)
     passages: list[Passage] = []
-    for passages in judged(query, found, reranker, index.stemmer):  # noqa: B007 - the last counts
+    order = judged(query, found, reranker, index.stemmer, instruction=instruction)
+    for passages in order:  # noqa: B007 - the last counts
         pass
     return passages if all_of_a_file else best_of_each_file(passages)
 
@@ -101,6 +104,7 @@ def judged(
     reranker: Reranker | None,
     stemmer: Stemmer,
     effort: Effort = FULL,
+    instruction: str | None = None,
 ) -> Iterator[list[Passage]]:
     """Yield the passages in BM25's order, and again whenever one was read, best first.
 
@@ -112,6 +116,7 @@ def judged(
         reranker: what reads them; None leaves BM25's order.
         stemmer: what the index makes words with.
         effort: as for `Reranker.rerank`.
+        instruction: as for `Reranker.rerank`.
 
     Raises:
         InputError: the query cannot be used.
@@ -123,7 +128,7 @@ def judged(
     if reranker is None or not found:
         return
     results: list[dict[str, Any]] = []
-    for result in reranker.iter_rerank(query, documents(found), effort=effort):
+    for result in reranker.iter_rerank(query, documents(found), instruction, effort=effort):
         results.append(result)
         ranked = sort_results(results)
         read = {result["index"] for result in ranked}

@@ -109,12 +109,12 @@ def test_bad_lines_stop_the_job_or_are_skipped(tmp_path: Path) -> None:
     path.write_text(path.read_text() + '{"id": "bad"}\n{"id": "cut')
     done = command(path, "--out", "out.jsonl", cwd=tmp_path)
     assert done.returncode == 1 and not (tmp_path / "out.jsonl").exists()
-    assert "line 4: it has no query" in done.stderr and "and 1 other" in done.stderr
+    assert f"`{path}`, line 4: it has no query" in done.stderr and "and 1 other" in done.stderr
     done = command(
         path, "--out", "out.jsonl", "--on-error", "skip", "--thinking", "none", cwd=tmp_path
     )
     assert done.returncode == 0 and "2 queries skipped" in done.stderr
-    assert "skipped: line 5: it is not JSON" in done.stderr
+    assert f"skipped: `{path}`, line 5: it is not JSON" in done.stderr
     assert len(lines(tmp_path / "out.jsonl")) == 3
 
 
@@ -126,8 +126,8 @@ def test_bad_lines_stop_the_job_or_are_skipped(tmp_path: Path) -> None:
         (["in.jsonl", "--out", "in.jsonl", "--force"], "is the input itself"),
         (["in.jsonl", "--out", "out"], "no ending"),
         (["in.jsonl", "--out", "no/out.jsonl"], "no folder"),
-        (["in.jsonl", "--out", "out.jsonl", "--shard", "3/3"], "--shard"),
-        (["in.jsonl", "--out", "out.jsonl", "--shard", "a"], "--shard"),
+        (["in.jsonl", "--out", "out.jsonl", "--shard", "3/3"], "--shard 3/3 does not exist"),
+        (["in.jsonl", "--out", "out.jsonl", "--shard", "a"], "--shard is I/N, not 'a'"),
         (["in.jsonl", "--out", "out.jsonl", "--on-error", "cry"], "--on-error"),
         (["in.jsonl", "--out", "out.jsonl", "--workers", "2"], "--ray"),
         (["in.jsonl", "--out", "out.jsonl", "--model", "nosuch.gguf"], "nosuch.gguf"),

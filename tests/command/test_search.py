@@ -63,6 +63,18 @@ def test_no_time_leaves_the_first_order(notes: Path) -> None:
     assert scores == sorted(scores, reverse=True) and len(lines) == 2
 
 
+def test_the_model_is_asked_with_the_instruction(notes: Path) -> None:
+    def told(*arguments: str) -> dict[str, float]:
+        done = command("search", "loaf", *arguments, cwd=notes)
+        assert done.returncode == 0, done.stderr
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        return {line["path"]: line["score"] for line in lines}
+
+    asked = told("--instruction", "Only texts about rivers count.")
+    assert asked.keys() == told().keys() and asked != told()
+    assert told("--instruction", "beir") == told()
+
+
 def test_nothing_found_is_no_error(notes: Path) -> None:
     done = command("search", "xylophone", cwd=notes)
     assert done.returncode == 0 and not done.stdout and "nothing was found" in done.stderr
@@ -91,6 +103,7 @@ def test_the_index_is_part_of_the_cache(notes: Path) -> None:
         (["loaf", "--model", "nosuch.gguf"], "nosuch.gguf"),
         (["loaf", "--within", "2", "--no-rerank"], "--no-rerank"),
         (["loaf", "--thinking", "deeply"], "thinking"),
+        (["loaf", "--family", "tfrank", "--instruction", "any text"], "instruction"),
     ],
 )
 def test_mistakes_are_one_line(notes: Path, arguments: list[str], says: str) -> None:
