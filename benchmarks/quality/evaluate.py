@@ -27,13 +27,11 @@ from erank_lite.benchmarks.quality.paper import paper_figures
 from erank_lite.benchmarks.record import RECORDS, Record, Variant, record
 from erank_lite.benchmarks.runner import Job, document_ids, rerank
 from erank_lite.benchmarks.spec import ModelSpec
-from erank_lite.families import DEFAULT
 from erank_lite.hybrid import hybrid_scores
 from erank_lite.util.reporter import SILENT, Reporter
 from erank_lite.util.units import counted
 
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
-_PAPER_TRUNCATION = 2048
 _OWN = "the collection's own candidates"
 _BRIGHT_SUBSETS = 12
 
@@ -176,15 +174,15 @@ def evaluate(
             _scored(hybrids[alpha], "hybrid_score"),
             f"{spec.label} hybrid {alpha}",
         )
-    length = job.truncate_length(outcome.family)
+    family = outcome.family
+    length = job.truncate_length(family)
     as_published = (
         whole
         and found_by in (BM25, _OWN)
         and (found_by == _OWN or depth == PAPER_DEPTH)
         and settings.instruction is None
         and settings.thinking == "full"
-        and length == _PAPER_TRUNCATION
-        and outcome.family is DEFAULT
+        and length == family.truncate_length
     )
     rows = outcome.all()
     found = record(
@@ -199,13 +197,13 @@ def evaluate(
         documents=len(rows),
         depth=depth,
         first_stage=found_by,
-        family=outcome.family.name,
-        instruction=outcome.family.instruction_text(job.instruction),
+        family=family.name,
+        instruction=family.instruction_text(job.instruction),
         thinking=settings.thinking,
         truncate_length=length,
         strict=str(spec.options.get("strict")).lower() == "true",
         measures=measures,
-        published=paper_figures(spec.model, collection.name) if as_published else None,
+        published=paper_figures(spec.model, collection.name, family.name) if as_published else None,
         as_published=as_published,
         failed=sum(row["failure"] is not None for row in rows),
         forced=sum(row["forced"] for row in rows),
@@ -226,7 +224,8 @@ def bright(records: Sequence[Record]) -> dict[str, float] | None:
         for name in ("first stage", "reranked")
     }
     if all(r["as_published"] for r in subsets):
-        means |= paper_figures(subsets[0]["model"], "bright") or {}
+        first = subsets[0]
+        means |= paper_figures(first["model"], "bright", first["family"]) or {}
     return means
 
 

@@ -454,6 +454,12 @@ def test_what_the_paper_says() -> None:
     assert found == pytest.approx({"nDCG@10": 0.708, "first stage nDCG@10": 0.506})
     assert paper_figures("erank-tiny", "followir/core17") is None
     assert paper_figures("ERank-4B", "beir/scifact/test") is None
+    assert paper_figures("ERank-4B", "bright", "rank1") is None
+    found = paper_figures("models/rank1-7b-Q4_K_M.gguf", "bright", "rank1")
+    assert found == pytest.approx({"nDCG@10": 0.182, "first stage nDCG@10": 0.137})
+    assert paper_figures("Rank-R1-7B-v0.1", "bright", "rank-r1-v0.1") is not None
+    assert paper_figures("Rank-R1-7B-v0.2", "bright", "rank-r1-v0.1") is None
+    assert paper_figures("rearank-7b:Q8_0", "bright") is None
 
 
 # What a first user tripped over
