@@ -1,11 +1,13 @@
-"""The whole recipe, from packages to the checkpoint that ships.
+"""The whole recipe, from texts to the checkpoint that ships.
 
-    python -m training WORK [--short]
+    python -m training WORK [--texts TEXTS] [--start CHECKPOINT] [--short]
 
-Each step is a command of its own (`training.corpus`, `.initialize`, `.pairs`, `.train`,
-`.evaluate`), and one that is done is not done again. `--short` takes one source and few pairs: in
-a quarter of an hour it shows that the recipe works, not what it gives. The result is
-WORK/erank-tiny.
+Each step is a command of its own (`training.corpus`, `.documents`, `.written`, `.queries`,
+`.pairs`, `.initialize`, `.train`, `.evaluate`), and one that is done is not done again. TEXTS are
+described in `training.texts`; without them the texts are the packages' alone. `--start` takes a
+checkpoint in place of SmolLM2's weights and the first phase, as the second edition did with the
+first. `--short` takes one source and few queries: in half an hour it shows that the recipe works,
+not what it gives. The result is WORK/erank-tiny.
 """
 
 from __future__ import annotations
@@ -17,10 +19,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-_FULL = {"queries": 36_000, "match": 56_000, "reason": 24_000, "settle": 6_000}
-_SHORT = {"queries": 2_500, "match": 6_000, "reason": 4_500, "settle": 640}
-_RATES = {"match": 3e-4, "reason": 2e-4, "settle": 5e-5}
-_MATCH_SCHEDULE = 1.65  # the rate is still a third of its highest when `reason` takes over
+_FULL = {"graded": 3_400, "match": 3_000, "rank": 3_060, "settle": 600}
+_SHORT = {"graded": 1_500, "match": 900, "rank": 600, "settle": 90}
+_RATES = {"match": 3e-4, "rank": 2e-4, "settle": 5e-5}
 # glibc would give the memory of large tensors back to the system and get it anew at every step.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
@@ -36,31 +37,36 @@ def _step(made: Path, *arguments: str) -> None:
             sys.exit(f"training.{arguments[0]} failed; the same command goes on from there")
 
 
-def main(work: Path, short: bool) -> None:
+def main(work: Path, texts: Path | None, start: Path | None, short: bool) -> None:
     sizes = _SHORT if short else _FULL
     sources = ["--sources", "wordnet-base", "--most", "6000"] if short else []
+    from_texts = ["--texts", str(texts)] if texts else []
     work.mkdir(parents=True, exist_ok=True)
     _step(work / "corpus.jsonl", "corpus", str(work), *sources)
-    _step(work / "initial", "initialize", str(work))
-    _step(work / "pairs.npz", "pairs", str(work), "--queries", str(sizes["queries"]))
-    start = "initial"
-    for phase, rate in _RATES.items():
-        schedule = _MATCH_SCHEDULE if phase == "match" else 1
+    _step(work / "documents.jsonl", "documents", str(work), *from_texts)
+    _step(work / "queries.jsonl", "queries", str(work), *from_texts)
+    both = [] if short else ["--also-mpnet"]
+    _step(work / "graded.jsonl", "pairs", str(work), "--queries", str(sizes["graded"]), *both)
+    phases = list(_RATES)
+    before = str(start.resolve()) if start else "initial"
+    if start:
+        phases.remove("match")
+    else:
+        _step(work / "initial", "initialize", str(work))
+    for phase in phases:
         _step(
-            work / phase, "train", str(work), "--phase", phase, "--start", start, "--end", phase,
-            "--pairs", str(sizes[phase]), "--schedule", str(round(schedule * sizes[phase])),
-            "--rate", str(rate),
+            work / phase, "train", str(work), "--phase", phase, "--start", before, "--end", phase,
+            "--queries", str(sizes[phase]), "--rate", str(_RATES[phase]),
         )  # fmt: skip
-        start = phase
-    shutil.copytree(
-        work / start, work / "erank-tiny", ignore=shutil.ignore_patterns("heads.pt"),
-        dirs_exist_ok=True,
-    )  # fmt: skip
+        before = phase
+    shutil.copytree(work / before, work / "erank-tiny", dirs_exist_ok=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--texts", type=Path)
+    parser.add_argument("--start", type=Path)
     parser.add_argument("--short", action="store_true")
     arguments = parser.parse_args()
-    main(arguments.work, arguments.short)
+    main(arguments.work, arguments.texts, arguments.start, arguments.short)

@@ -40,17 +40,17 @@ def _tidy(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-def _cut(title: str, text: str) -> Iterator[Passage]:
-    """Cut a text at sentences into passages of the usual length."""
+def cut(title: str, text: str, words: tuple[int, int] = _WORDS) -> Iterator[Passage]:
+    """Cut a text at sentences into passages of so many words, from the least to the most."""
     taken: list[str] = []
     for sentence in [*_SENTENCE.split(_tidy(text)), None]:
         size = sum(len(s.split()) for s in taken)
         full = sentence is not None and (
-            size + len(sentence.split()) > _WORDS[1]
+            size + len(sentence.split()) > words[1]
             or sum(map(len, taken)) + len(sentence) > _LONGEST
         )
         if taken and (sentence is None or full):
-            if size >= _WORDS[0]:
+            if size >= words[0]:
                 yield Passage(title, " ".join(taken)[: _LONGEST + 200])
             taken = []
         if sentence is not None:
@@ -99,7 +99,7 @@ def _dictionary(name: str) -> Callable[[Path], Iterator[Passage]]:
                 if line[:1].strip():
                     text = re.sub(r"\[[^\]]*\]|\\[^\\]*\\|[{}]|--\w+\.", "", " ".join(lines))
                     if title and len(text.split()) >= _WORDS[0]:
-                        yield from _cut(title, f"{title}: {_tidy(text)}")
+                        yield from cut(title, f"{title}: {_tidy(text)}")
                     title, lines = _tidy(re.split(r"[\\,\[(]", line)[0]), []
                 else:
                     lines.append(line)
@@ -125,9 +125,9 @@ def _html(pattern: str, body: str | None = None) -> Callable[[Path], Iterator[Pa
                     if tag.find_parent("dd") is None:
                         texts.append(tag.get_text(" "))
                     continue
-                yield from _cut(title, " ".join(texts))
+                yield from cut(title, " ".join(texts))
                 title, texts = _heading(tag.get_text(" ")), []
-            yield from _cut(title, " ".join(texts))
+            yield from cut(title, " ".join(texts))
 
     return passages
 
@@ -143,11 +143,11 @@ def _pods(root: Path) -> Iterator[Passage]:
         title, texts = "", []
         for block in path.read_text("utf-8", "replace").split("\n\n"):
             if head := re.match(r"=(?:head\d|item)\s+(.*)", block, re.DOTALL):
-                yield from _cut(title, " ".join(texts))
+                yield from cut(title, " ".join(texts))
                 title, texts = _tidy(_plain_pod(head[1])), []
             elif block[:1] not in ("=", " ", "\t"):
                 texts.append(_plain_pod(block))
-        yield from _cut(title, " ".join(texts))
+        yield from cut(title, " ".join(texts))
 
 
 def _plain_pod(text: str) -> str:
@@ -165,7 +165,7 @@ def _mallard(root: Path) -> Iterator[Passage]:
                 p.get_text(" ")
                 for p in section.select(":scope > list p, :scope > steps p, :scope > note p")
             ]
-            yield from _cut(_tidy(title.get_text(" ")) if title else "", " ".join(texts))
+            yield from cut(_tidy(title.get_text(" ")) if title else "", " ".join(texts))
 
 
 def _freeciv(root: Path) -> Iterator[Passage]:
@@ -177,7 +177,7 @@ def _freeciv(root: Path) -> Iterator[Passage]:
             text,
             re.DOTALL,
         ):
-            yield from _cut(_tidy(name), re.sub(r"\\n|\\\n|\"|_\(|\),", " ", body))
+            yield from cut(_tidy(name), re.sub(r"\\n|\\\n|\"|_\(|\),", " ", body))
 
 
 def _factbook(root: Path) -> Iterator[Passage]:
@@ -194,7 +194,7 @@ def _factbook(root: Path) -> Iterator[Passage]:
                 if key == "text" and isinstance(value, str):
                     text = _tidy(re.sub(r"<[^>]+>", " ", value))
                     if len(text.split()) >= _WORDS[0]:
-                        yield from _cut(f"{name} {trail}", f"{name}, {trail}: {text}")
+                        yield from cut(f"{name} {trail}", f"{name}, {trail}: {text}")
                 elif isinstance(value, dict):
                     yield from walk(value, key if key[:1].isupper() else f"{trail} {key}")
 

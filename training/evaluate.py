@@ -1,14 +1,17 @@
 """Measure a model as its users run it: converted to GGUF and reranked by erank_lite.
 
-    python -m training.evaluate MODEL --collection FOLDER... --work WORK --types BF16 Q8_0 Q4_K_M
+    python -m training.evaluate MODEL --work WORK --collection FOLDER... --types BF16 Q8_0 Q4_K_M
 
 MODEL is a checkpoint folder, or `erank-tiny` for the one in the package. Prints JSON with
 
-- collections: for each FOLDER in BEIR's layout, nDCG@10 of BM25's first 20 documents (bm25s,
-  English stop words) in the orders of chance, BM25, the teacher's cosine, the model with and
-  without reasoning, and the hybrids of BM25 and the model;
+- collections: for each FOLDER in BEIR's layout (WORK/heldout has three, see `training.heldout`),
+  nDCG@10 of BM25's first 20 documents (bm25s, English stop words) in the orders of chance, BM25,
+  both teachers, the mean of both, the model with and without reasoning, and hybrids;
+- everyday: of the 40 queries of everyday.jsonl, in how many the answer comes first of eight;
+- places: of 30 held-out answers, by how much the score differs when the answer stands at the
+  start, in the middle or at the end of a document of 600 tokens;
 - answers: of 500 held-out pairs of WORK, how many answers were written to their end and read, how
-  often each score came, Spearman's correlation of rank scores with the teacher's cosines, and how
+  often each score came, Spearman's correlation of rank scores with the teachers' grades, and how
   many of the reasonings are true;
 - types: the same pairs by each type against the first one;
 - speed: documents per second on those pairs.
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -28,36 +32,36 @@ from typing import Any
 import bm25s
 import ir_measures
 import numpy as np
+import numpy.typing as npt
 from ir_measures import nDCG
 from scipy.stats import spearmanr
+from tokenizers import Tokenizer as HFTokenizer
 
 from erank_lite import Reranker, hybrid_scores
-from training.examples import HELD_OUT, reasoning
-from training.pairs import embeddings, teacher
+from training.examples import HELD_OUT, is_true
+from training.pairs import read_graded, read_rows
+from training.teachers import TEACHERS, embeddings, teacher
 
 _DEPTH = 20
 _ANSWERS = 500
 _SHUFFLES = 20
+_PLACED, _LONG_TOKENS = 30, 600
 _THINKING = {"without reasoning": "none", "with reasoning": "full"}
 _ALPHAS = (0.2, 0.5)
 
 Run = dict[str, dict[str, float]]
+Job = tuple[str, list[dict[str, Any]]]
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
-def first_stage(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
+def first_stage(folder: Path) -> dict[str, Job]:
     """Return each judged query's text and BM25's first documents for it."""
-    documents = _rows(folder / "corpus.jsonl")
+    documents = read_rows(folder / "corpus.jsonl")
     texts = [f"{d.get('title') or ''} {d['text']}".strip() for d in documents]
     index = bm25s.BM25()
     index.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)
     judged = judgements(folder)
     found = {}
-    for query in _rows(folder / "queries.jsonl"):
+    for query in read_rows(folder / "queries.jsonl"):
         if query["_id"] in judged:
             words = bm25s.tokenize(query["text"], stopwords="en", show_progress=False)
             places, scores = index.retrieve(words, k=_DEPTH, show_progress=False)
@@ -80,10 +84,11 @@ def judgements(folder: Path) -> dict[str, dict[str, int]]:
     return qrels
 
 
-def collection(folder: Path, model: str) -> dict[str, float]:
+def collection(folder: Path, model: str, work: Path) -> dict[str, float]:
     """Return nDCG@10 of each order."""
     qrels = judgements(folder)
     found = first_stage(folder)
+    first = [docs for _, docs in found.values()]
 
     def quality(run: Run) -> float:
         return ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10]
@@ -96,15 +101,22 @@ def collection(folder: Path, model: str) -> dict[str, float]:
             run[query] = {d["id"]: -float(place) for place, d in enumerate(ordered)}
         return run
 
-    first = [docs for _, docs in found.values()]
+    def by_cosines(cosines: npt.NDArray[np.float64]) -> Run:
+        of = {id(d): c for docs, row in zip(first, cosines, strict=True)
+              for d, c in zip(docs, row, strict=True)}  # fmt: skip
+        return by(lambda d: float(of[id(d)]), first)
+
     chance = np.random.default_rng(0)
     result = {
         "chance": statistics.mean(
             quality(by(lambda _: chance.random(), first)) for _ in range(_SHUFFLES)
         ),
         "BM25": quality(by(lambda d: d["first_stage_score"], first)),
-        "teacher": quality(by(_cosines(found), first)),
     }
+    of_teachers = [_cosines(list(found.values()), name, work, folder.name) for name in TEACHERS]
+    for name, cosines in zip(TEACHERS, of_teachers, strict=True):
+        result[name] = quality(by_cosines(cosines))
+    result["mean of both"] = quality(by_cosines(np.mean(of_teachers, axis=0)))
     for name, thinking in _THINKING.items():
         with Reranker(model, thinking=thinking) as reranker:
             lists = list(reranker.rerank_many(list(found.values())))
@@ -115,33 +127,84 @@ def collection(folder: Path, model: str) -> dict[str, float]:
     return {name: round(value, 4) for name, value in result.items()}
 
 
-def _cosines(
-    found: dict[str, tuple[str, list[dict[str, Any]]]],
-) -> Callable[[dict[str, Any]], float]:
-    encoder = teacher()
-    of_queries = embeddings(encoder, [query for query, _ in found.values()]).astype(np.float32)
-    cosines: dict[int, float] = {}
-    for vector, (_, docs) in zip(of_queries, found.values(), strict=True):
-        vectors = embeddings(encoder, [d["content"] for d in docs]).astype(np.float32)
-        cosines |= {id(d): float(c) for d, c in zip(docs, vectors @ vector, strict=True)}
-    return lambda d: cosines[id(d)]
+def _cosines(jobs: list[Job], name: str, work: Path, collection: str) -> npt.NDArray[np.float64]:
+    """Return a teacher's (queries, documents) cosines, kept in WORK for the next model."""
+    path = work / "cosines" / f"{collection}-{name}.npy"
+    if not path.exists():
+        encoder = teacher(name, work)
+        of_queries = embeddings(encoder, [query for query, _ in jobs]).astype(np.float64)
+        texts = [d["content"] for _, docs in jobs for d in docs]
+        of_texts = embeddings(encoder, texts).astype(np.float64).reshape(len(jobs), _DEPTH, -1)
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, np.einsum("qe,qde->qd", of_queries, of_texts))
+    return np.asarray(np.load(path), np.float64)
 
 
-def held_out(work: Path) -> tuple[list[tuple[str, list[dict[str, Any]]]], list[float]]:
-    """Return `_ANSWERS` pairs that were never trained on, by query, and the teacher's cosines."""
-    stored = np.load(work / "pairs.npz")
-    queries, documents = _rows(work / "queries.jsonl"), _rows(work / "documents.jsonl")
-    of_held_out = np.flatnonzero(stored["pairs"][:, 0] >= len(queries) - HELD_OUT)[:_ANSWERS]
-    jobs: dict[int, list[dict[str, Any]]] = {}
-    for query, document in stored["pairs"][of_held_out]:
-        jobs.setdefault(int(query), []).append({"content": documents[document]["text"]})
-    cosines = stored["cosines"][of_held_out].tolist()
-    return [(queries[q]["text"], docs) for q, docs in jobs.items()], cosines
+def everyday(model: str, thinking: str) -> dict[str, Any]:
+    """Return in how many of the everyday queries the answer comes first, and which are missed."""
+    rows = [
+        json.loads(line)
+        for line in Path(__file__).with_name("everyday.jsonl").read_text("utf-8").splitlines()
+    ]
+    with Reranker(model, thinking=thinking) as reranker:
+        ranked = list(
+            reranker.rerank_many([(r["query"], r["documents"]) for r in rows])
+        )  # fmt: skip
+    missed = [
+        r["id"] for r, docs in zip(rows, ranked, strict=True) if docs[0]["index"] != r["answer"]
+    ]
+    return {"first": len(rows) - len(missed), "of": len(rows), "missed": missed}
 
 
-def answers(
-    jobs: list[tuple[str, list[dict[str, Any]]]], model: str, thinking: str
-) -> tuple[list[dict[str, Any]], float]:
+def places(work: Path, tokenizer: HFTokenizer, model: str, thinking: str) -> dict[str, float]:
+    """Return the mean difference of the expected place's score from that of the answer alone."""
+    texts = {d["id"]: d["text"] for d in read_rows(work / "documents.jsonl")}
+    chance = random.Random(0)
+    others = chance.sample(sorted(texts), 3_000)
+    jobs: list[tuple[str, list[str]]] = []
+    for group in read_graded(work / "graded.jsonl")[-HELD_OUT:]:
+        identifier, grade = max(group.documents, key=lambda d: d[1])
+        if grade < 7 or "+" in identifier or len(jobs) == _PLACED:
+            continue
+        answer = texts[identifier]
+        room = _LONG_TOKENS - len(tokenizer.encode(answer).ids)
+        around: list[str] = []
+        while room > 0:
+            around.append(texts[others.pop()])
+            room -= len(tokenizer.encode(around[-1]).ids)
+        half = len(around) // 2
+        jobs.append(
+            (group.query,
+             [answer, "\n".join([answer, *around]),
+              "\n".join([*around[:half], answer, *around[half:]]), "\n".join([*around, answer])])
+        )  # fmt: skip
+    with Reranker(model, thinking=thinking) as reranker:
+        ranked = [sorted(docs, key=lambda d: d["index"]) for docs in reranker.rerank_many(jobs)]
+    found: dict[str, float] = {"answers": len(jobs)}
+    for place, name in enumerate(("start", "middle", "end"), 1):
+        differences = [docs[place]["score"] - docs[0]["score"] for docs in ranked]
+        found[name] = round(statistics.mean(differences), 2)
+        found[f"{name}, mean absolute"] = round(statistics.mean(map(abs, differences)), 2)
+        found[f"{name}, within 1.5"] = round(
+            sum(abs(d) <= 1.5 for d in differences) / len(differences), 2
+        )
+    return found
+
+
+def held_out(work: Path) -> tuple[list[Job], list[float]]:
+    """Return `_ANSWERS` pairs that were never trained on, by query, and the teachers' grades."""
+    texts = {d["id"]: d["text"] for d in read_rows(work / "documents.jsonl")}
+    jobs: list[Job] = []
+    grades: list[float] = []
+    for group in read_graded(work / "graded.jsonl")[-HELD_OUT:]:
+        short = [(i, g) for i, g in group.documents if "+" not in i][: _ANSWERS - len(grades)]
+        if short:
+            jobs.append((group.query, [{"content": texts[i]} for i, _ in short]))
+            grades += [g for _, g in short]
+    return jobs, grades
+
+
+def answers(jobs: list[Job], model: str, thinking: str) -> tuple[list[dict[str, Any]], float]:
     """Return the results in the order of `jobs`, and documents per second."""
     with Reranker(model, thinking=thinking) as reranker:
         reranker.rerank(*jobs[0])  # the first call reads the template's part
@@ -154,21 +217,21 @@ def answers(
         return results, len(results) / (time.perf_counter() - begun)
 
 
-def summary(results: list[dict[str, Any]], cosines: list[float]) -> dict[str, Any]:
+def summary(results: list[dict[str, Any]], grades: list[float]) -> dict[str, Any]:
     scores = [r["score"] for r in results]
     rank_scores = [r["rank_score"] or 0.0 for r in results]
     return {
         "read": sum(r["failure"] is None and not r["forced"] for r in results) / len(results),
         "how often each score": [scores.count(s) for s in range(11)],
-        "correlation": round(float(spearmanr(rank_scores, cosines).statistic), 4),
+        "correlation": round(float(spearmanr(rank_scores, grades).statistic), 4),
     }
 
 
-def truth(results: list[dict[str, Any]], jobs: list[tuple[str, list[dict[str, Any]]]]) -> float:
+def truth(results: list[dict[str, Any]], jobs: list[Job]) -> float:
     """Return the share of reasonings that say what is so."""
-    meant = [reasoning(query, doc["content"]) for query, docs in jobs for doc in docs]
+    pairs = [(query, doc["content"]) for query, docs in jobs for doc in docs]
     said = [r["reasoning"].strip() for r in results]
-    return sum(a == b for a, b in zip(said, meant, strict=True)) / len(said)
+    return sum(is_true(s, *pair) for s, pair in zip(said, pairs, strict=True)) / len(said)
 
 
 def agreement(results: list[dict[str, Any]], first: list[dict[str, Any]]) -> dict[str, float]:
@@ -185,21 +248,29 @@ def agreement(results: list[dict[str, Any]], first: list[dict[str, Any]]) -> dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
+    parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--collection", type=Path, action="extend", nargs="+", default=[])
-    parser.add_argument("--work", type=Path)
     parser.add_argument("--types", nargs="+", default=["BF16", "Q8_0", "Q4_K_M"])
+    parser.add_argument(
+        "--short", action="store_true", help="collections and everyday queries only"
+    )
     arguments = parser.parse_args()
     first, *others = (f"{arguments.model}:{kind}" for kind in arguments.types)
+    work = arguments.work
     report: dict[str, Any] = {
         "llama-cpp-python": version("llama-cpp-python"),
-        "collections": {f.name: collection(f, first) for f in arguments.collection},
+        "everyday": {n: everyday(first, thinking) for n, thinking in _THINKING.items()},
+        "collections": {f.name: collection(f, first, work) for f in arguments.collection},
     }
-    if arguments.work:
-        jobs, cosines = held_out(arguments.work)
-        report |= {"answers": {}, "types": {}, "speed": {}}
+    if not arguments.short:
+        package = Path(__file__).parents[1] / "erank_lite" / "erank-tiny" / "tokenizer.json"
+        tokenizer = HFTokenizer.from_file(str(package))
+        jobs, grades = held_out(work)
+        report |= {"places": {}, "answers": {}, "types": {}, "speed": {}}
         for name, thinking in _THINKING.items():
+            report["places"][name] = places(work, tokenizer, first, thinking)
             base, pace = answers(jobs, first, thinking)
-            report["answers"][name] = summary(base, cosines)
+            report["answers"][name] = summary(base, grades)
             if thinking == "full":
                 report["answers"][name]["true reasonings"] = truth(base, jobs)
             report["speed"][f"{first}, {name}"] = round(pace, 1)

