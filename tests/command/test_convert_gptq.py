@@ -147,6 +147,37 @@ def test_the_engine_computes_the_same_as_gptqmodel(made: Path) -> None:
     assert (ours - theirs).abs().max() < KERNELS
 
 
+def test_qwen2_is_quantized_and_run(source: Path, tmp_path: Path) -> None:
+    """With the biases of queries, keys and values, which are not quantized."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=SIZE + 3, hidden_size=128, intermediate_size=256, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False,
+        max_position_embeddings=2048, eos_token_id=256, bos_token_id=256,
+    )  # fmt: skip
+    model = Qwen2ForCausalLM(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    folder, out = tmp_path / "rank1", tmp_path / "rank1-gptq"
+    model.to(torch.bfloat16).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(source / name, folder)
+    convert_gptq(folder, out, samples=random_ids(), device="cpu")
+    whole, kept = model.state_dict(), in_gptqmodel(out, "gptq_torch_aten").state_dict()
+    biases = [name for name in whole if name.endswith("bias")]
+    assert len(biases) == 6
+    for name in biases:
+        assert torch.allclose(kept[name].float(), whole[name].float(), atol=1e-2), name
+    ids = random_ids(1)[0]
+    tokens, ours = by_the_engine(out, ids, 12)
+    theirs = chosen(in_gptqmodel(out, "gptq_torch_aten"), ids, tokens)
+    assert (ours - theirs).abs().max() < KERNELS
+
+
 def test_smollm2_is_quantized_and_run(smol: Callable[..., Path], tmp_path: Path) -> None:
     """A trained model of Llama's architecture still knows English, in groups that fit it.
 
