@@ -140,12 +140,29 @@ def _cosines(jobs: list[Job], name: str, work: Path, collection: str) -> npt.NDA
     return np.asarray(np.load(path), np.float64)
 
 
+def _everyday() -> list[dict[str, Any]]:
+    path = Path(__file__).with_name("everyday.jsonl")
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def everyday_by_teachers(work: Path) -> dict[str, int]:
+    """Return in how many of the everyday queries each teacher has the answer first, and both."""
+    rows = _everyday()
+    found: dict[str, npt.NDArray[np.float64]] = {}
+    for name in TEACHERS:
+        encoder = teacher(name, work)
+        of_queries = embeddings(encoder, [r["query"] for r in rows]).astype(np.float64)
+        texts = embeddings(encoder, [d for r in rows for d in r["documents"]]).astype(np.float64)
+        texts = texts.reshape(len(rows), -1, texts.shape[-1])
+        found[name] = np.einsum("qe,qde->qd", of_queries, texts)
+    found["mean of both"] = np.mean([found[name] for name in TEACHERS], axis=0)
+    wanted = np.array([r["answer"] for r in rows])
+    return {name: int((cosines.argmax(1) == wanted).sum()) for name, cosines in found.items()}
+
+
 def everyday(model: str, thinking: str) -> dict[str, Any]:
     """Return in how many of the everyday queries the answer comes first, and which are missed."""
-    rows = [
-        json.loads(line)
-        for line in Path(__file__).with_name("everyday.jsonl").read_text("utf-8").splitlines()
-    ]
+    rows = _everyday()
     with Reranker(model, thinking=thinking) as reranker:
         ranked = list(
             reranker.rerank_many([(r["query"], r["documents"]) for r in rows])
@@ -259,7 +276,8 @@ def main() -> None:
     work = arguments.work
     report: dict[str, Any] = {
         "llama-cpp-python": version("llama-cpp-python"),
-        "everyday": {n: everyday(first, thinking) for n, thinking in _THINKING.items()},
+        "everyday": {n: everyday(first, thinking) for n, thinking in _THINKING.items()}
+        | everyday_by_teachers(work),
         "collections": {f.name: collection(f, first, work) for f in arguments.collection},
     }
     if not arguments.short:
