@@ -2,8 +2,9 @@
 
     python -m training WORK [--texts TEXTS] [--start CHECKPOINT] [--short]
 
-Each step is a command of its own (`training.corpus`, `.documents`, `.written`, `.queries`,
-`.pairs`, `.initialize`, `.train`, `.evaluate`), and one that is done is not done again. TEXTS are
+Each step is a command of its own (`training.corpus`, `.documents`, `.queries`, `.pairs`,
+`.initialize`, `.train`), and one that is done is not done again: what `training.written` makes, or
+a record of edition-2/, is put into WORK before. TEXTS are
 described in `training.texts`; without them the texts are the packages' alone. `--start` takes a
 checkpoint in place of SmolLM2's weights and the first phase, as the second edition did with the
 first. `--short` takes one source and few queries: in half an hour it shows that the recipe works,

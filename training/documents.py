@@ -16,7 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from training.corpus import cut
-from training.texts import held_out, pairs, passages
+from training.texts import held_out, pairs, passages, read_rows
 
 _WORDS = (20, 110)
 _FROM_TEXTS, _FROM_CORPUS, _FROM_PAIRS = 20_000, 5_000, 5_000
@@ -51,8 +51,7 @@ def _answers(texts: Path) -> list[dict[str, str]]:
 
 
 def _corpus(work: Path) -> list[dict[str, str]]:
-    with (work / "corpus.jsonl").open(encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
+    rows = read_rows(work / "corpus.jsonl")
     return [
         {"id": f"c{number:06}", "source": r["source"], "heading": r["title"], "text": r["text"]}
         for number, r in enumerate(rows)

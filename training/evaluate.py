@@ -39,8 +39,9 @@ from tokenizers import Tokenizer as HFTokenizer
 
 from erank_lite import Reranker, hybrid_scores
 from training.examples import HELD_OUT, is_true
-from training.pairs import read_graded, read_rows
+from training.pairs import read_graded
 from training.teachers import TEACHERS, embeddings, teacher
+from training.texts import read_rows
 
 _DEPTH = 20
 _ANSWERS = 500

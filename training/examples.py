@@ -12,7 +12,8 @@ from bm25s.stopwords import STOPWORDS_EN_PLUS
 from tokenizers import Tokenizer as HFTokenizer
 
 from erank_lite.families.erank.prompt import INSTRUCTIONS
-from training.pairs import read_graded, read_rows
+from training.pairs import read_graded
+from training.texts import read_rows
 from training.tokenizer import template_parts
 
 HELD_OUT = 300  # queries, the last ones, that are never trained on

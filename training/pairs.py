@@ -26,6 +26,7 @@ import numpy.typing as npt
 import Stemmer
 
 from training.teachers import TEACHERS, embeddings, teacher
+from training.texts import read_rows
 
 _DEPTH = 30  # of both first stages
 _FOUND_AGAIN = 20  # a query written for a document must lead to it in so many
@@ -49,11 +50,6 @@ def read_graded(path: Path) -> list[Graded]:
     with path.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     return [Graded(r["form"], r["query"], [(i, g) for i, g in r["documents"]]) for r in rows]
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 class Pool:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bm25s.stopwords import STOPWORDS_EN_PLUS
 
-from training.texts import held_out, pairs
+from training.texts import held_out, pairs, read_rows
 
 _ASKED, _TERMS, _RULES = 24_000, 3_000, 3_000
 _AS_KEYWORDS = 0.25  # of the asked ones
@@ -98,18 +98,16 @@ def _written(work: Path) -> list[Row]:
     path = work / "written.jsonl"
     if not path.exists():
         return []
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     return [
         {"form": f"written, {r['form']}", "text": r["text"], "own": r["id"]}
-        for r in rows
+        for r in read_rows(path)
         if r["text"]
     ]
 
 
 def main(work: Path, texts: Path | None) -> None:
     chance = random.Random(1)
-    with (work / "documents.jsonl").open(encoding="utf-8") as file:
-        documents = [json.loads(line) for line in file]
+    documents = read_rows(work / "documents.jsonl")
     rows = [*_terms(documents, chance), *_rules(documents, chance), *_written(work)]
     if texts:
         rows += _asked(texts, chance)

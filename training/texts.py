@@ -57,6 +57,12 @@ def _rows(folder: Path, name: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in gzip.decompress(content).decode().splitlines()]
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the objects of a file in lines of JSON."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
 def passages(folder: Path) -> list[Passage]:
     """Return all passages of TEXTS."""
     return [

@@ -312,7 +312,7 @@ class Trainer:
         sums: dict[str, list[float]] = {}
         step = 0
         while done < count:
-            # Seeded by the place, so that a run that was cut off goes on as if it had not been.
+            # Seeded by the place, so that a run that was cut off goes on with the same queries.
             draw = random.Random(done)
             thinking = draw.random() < _THINKING[self.phase]
             examples = [
