@@ -2,10 +2,10 @@
 
     python -m training WORK [--texts TEXTS] [--start CHECKPOINT] [--short]
 
-Each step is a command of its own (`training.corpus`, `.documents`, `.queries`, `.pairs`,
+Each step is a command of its own (`training.corpus`, `.documents`, `.queries`, `.pairs`, `.sets`,
 `.initialize`, `.train`), and one that is done is not done again: what `training.written` makes, or
-a record of edition-2/, is put into WORK before. TEXTS are
-described in `training.texts`; without them the texts are the packages' alone. `--start` takes a
+a record of edition-2/, is put into WORK before. TEXTS are described in `training.texts`; without
+them the texts are the packages' alone. `--start` takes a
 checkpoint in place of SmolLM2's weights and the first phase, as the second edition did with the
 first. `--short` takes one source and few queries: in half an hour it shows that the recipe works,
 not what it gives. The result is WORK/erank-tiny.
@@ -46,6 +46,7 @@ def main(work: Path, texts: Path | None, start: Path | None, short: bool) -> Non
     _step(work / "corpus.jsonl", "corpus", str(work), *sources)
     _step(work / "documents.jsonl", "documents", str(work), *from_texts)
     _step(work / "queries.jsonl", "queries", str(work), *from_texts)
+    _step(work / "set-documents.npy", "sets", str(work))
     both = [] if short else ["--also-mpnet"]
     _step(work / "graded.jsonl", "pairs", str(work), "--queries", str(sizes["graded"]), *both)
     phases = list(_RATES)

@@ -6,13 +6,13 @@ MODEL is a checkpoint folder, or `erank-tiny` for the one in the package. Prints
 
 - collections: for each FOLDER in BEIR's layout (WORK/heldout has three, see `training.heldout`),
   nDCG@10 of BM25's first 20 documents (bm25s, English stop words) in the orders of chance, BM25,
-  both teachers, the mean of both, the model with and without reasoning, and hybrids;
+  both teachers, the mean of both, the model, and its hybrids with BM25;
 - everyday: of the 40 queries of everyday.jsonl, in how many the answer comes first of eight;
 - places: of 30 held-out answers, by how much the score differs when the answer stands at the
   start, in the middle or at the end of a document of 600 tokens;
 - answers: of 500 held-out pairs of WORK, how many answers were written to their end and read, how
   often each score came, Spearman's correlation of rank scores with the teachers' grades, and how
-  many of the reasonings are true;
+  many scores are the same without reasoning;
 - types: the same pairs by each type against the first one;
 - speed: documents per second on those pairs.
 """
@@ -38,7 +38,7 @@ from scipy.stats import spearmanr
 from tokenizers import Tokenizer as HFTokenizer
 
 from erank_lite import Reranker, hybrid_scores
-from training.examples import HELD_OUT, is_true
+from training.examples import HELD_OUT
 from training.pairs import read_graded
 from training.teachers import TEACHERS, embeddings, teacher
 from training.texts import read_rows
@@ -47,7 +47,6 @@ _DEPTH = 20
 _ANSWERS = 500
 _SHUFFLES = 20
 _PLACED, _LONG_TOKENS = 30, 600
-_THINKING = {"without reasoning": "none", "with reasoning": "full"}
 _ALPHAS = (0.2, 0.5)
 
 Run = dict[str, dict[str, float]]
@@ -118,13 +117,12 @@ def collection(folder: Path, model: str, work: Path) -> dict[str, float]:
     for name, cosines in zip(TEACHERS, of_teachers, strict=True):
         result[name] = quality(by_cosines(cosines))
     result["mean of both"] = quality(by_cosines(np.mean(of_teachers, axis=0)))
-    for name, thinking in _THINKING.items():
-        with Reranker(model, thinking=thinking) as reranker:
-            lists = list(reranker.rerank_many(list(found.values())))
-        result[name] = quality(by(lambda d: -d["rank"], lists))
-        for alpha in _ALPHAS:
-            hybrids = [hybrid_scores(docs, alpha) for docs in lists]
-            result[f"{name}, hybrid {alpha}"] = quality(by(lambda d: -d["rank"], hybrids))
+    with Reranker(model) as reranker:
+        lists = list(reranker.rerank_many(list(found.values())))
+    result["model"] = quality(by(lambda d: -d["rank"], lists))
+    for alpha in _ALPHAS:
+        hybrids = [hybrid_scores(docs, alpha) for docs in lists]
+        result[f"model, hybrid {alpha}"] = quality(by(lambda d: -d["rank"], hybrids))
     return {name: round(value, 4) for name, value in result.items()}
 
 
@@ -161,20 +159,18 @@ def everyday_by_teachers(work: Path) -> dict[str, int]:
     return {name: int((cosines.argmax(1) == wanted).sum()) for name, cosines in found.items()}
 
 
-def everyday(model: str, thinking: str) -> dict[str, Any]:
+def everyday(model: str) -> dict[str, Any]:
     """Return in how many of the everyday queries the answer comes first, and which are missed."""
     rows = _everyday()
-    with Reranker(model, thinking=thinking) as reranker:
-        ranked = list(
-            reranker.rerank_many([(r["query"], r["documents"]) for r in rows])
-        )  # fmt: skip
+    with Reranker(model) as reranker:
+        ranked = list(reranker.rerank_many([(r["query"], r["documents"]) for r in rows]))
     missed = [
         r["id"] for r, docs in zip(rows, ranked, strict=True) if docs[0]["index"] != r["answer"]
     ]
     return {"first": len(rows) - len(missed), "of": len(rows), "missed": missed}
 
 
-def places(work: Path, tokenizer: HFTokenizer, model: str, thinking: str) -> dict[str, float]:
+def places(work: Path, tokenizer: HFTokenizer, model: str) -> dict[str, float]:
     """Return the mean difference of the expected place's score from that of the answer alone."""
     texts = {d["id"]: d["text"] for d in read_rows(work / "documents.jsonl")}
     chance = random.Random(0)
@@ -196,7 +192,7 @@ def places(work: Path, tokenizer: HFTokenizer, model: str, thinking: str) -> dic
              [answer, "\n".join([answer, *around]),
               "\n".join([*around[:half], answer, *around[half:]]), "\n".join([*around, answer])])
         )  # fmt: skip
-    with Reranker(model, thinking=thinking) as reranker:
+    with Reranker(model) as reranker:
         ranked = [sorted(docs, key=lambda d: d["index"]) for docs in reranker.rerank_many(jobs)]
     found: dict[str, float] = {"answers": len(jobs)}
     for place, name in enumerate(("start", "middle", "end"), 1):
@@ -245,13 +241,6 @@ def summary(results: list[dict[str, Any]], grades: list[float]) -> dict[str, Any
     }
 
 
-def truth(results: list[dict[str, Any]], jobs: list[Job]) -> float:
-    """Return the share of reasonings that say what is so."""
-    pairs = [(query, doc["content"]) for query, docs in jobs for doc in docs]
-    said = [r["reasoning"].strip() for r in results]
-    return sum(is_true(s, *pair) for s, pair in zip(said, pairs, strict=True)) / len(said)
-
-
 def agreement(results: list[dict[str, Any]], first: list[dict[str, Any]]) -> dict[str, float]:
     pairs = list(zip(results, first, strict=True))
     return {
@@ -277,26 +266,23 @@ def main() -> None:
     work = arguments.work
     report: dict[str, Any] = {
         "llama-cpp-python": version("llama-cpp-python"),
-        "everyday": {n: everyday(first, thinking) for n, thinking in _THINKING.items()}
-        | everyday_by_teachers(work),
+        "everyday": {"model": everyday(first)} | everyday_by_teachers(work),
         "collections": {f.name: collection(f, first, work) for f in arguments.collection},
     }
     if not arguments.short:
         package = Path(__file__).parents[1] / "erank_lite" / "erank-tiny" / "tokenizer.json"
-        tokenizer = HFTokenizer.from_file(str(package))
+        report["places"] = places(work, HFTokenizer.from_file(str(package)), first)
         jobs, grades = held_out(work)
-        report |= {"places": {}, "answers": {}, "types": {}, "speed": {}}
-        for name, thinking in _THINKING.items():
-            report["places"][name] = places(work, tokenizer, first, thinking)
-            base, pace = answers(jobs, first, thinking)
-            report["answers"][name] = summary(base, grades)
-            if thinking == "full":
-                report["answers"][name]["true reasonings"] = truth(base, jobs)
-            report["speed"][f"{first}, {name}"] = round(pace, 1)
-            for other in others:
-                results, pace = answers(jobs, other, thinking)
-                report["types"][f"{other}, {name}"] = agreement(results, base)
-                report["speed"][f"{other}, {name}"] = round(pace, 1)
+        base, pace = answers(jobs, first, "full")
+        at_once, pace_at_once = answers(jobs, first, "none")
+        report["answers"] = summary(base, grades)
+        report["answers"]["without reasoning"] = agreement(at_once, base)
+        report["speed"] = {first: round(pace, 1), f"{first}, at once": round(pace_at_once, 1)}
+        report["types"] = {}
+        for other in others:
+            results, pace = answers(jobs, other, "full")
+            report["types"][other] = agreement(results, base)
+            report["speed"][other] = round(pace, 1)
     print(json.dumps(report, indent=1))
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-import re
 from pathlib import Path
 from typing import NamedTuple
 
-import Stemmer
-from bm25s.stopwords import STOPWORDS_EN_PLUS
+import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer as HFTokenizer
 
 from erank_lite.families.erank.prompt import INSTRUCTIONS
@@ -16,11 +15,11 @@ from training.pairs import read_graded
 from training.texts import read_rows
 from training.tokenizer import template_parts
 
-HELD_OUT = 300  # queries, the last ones, that are never trained on
-_STOP = frozenset(STOPWORDS_EN_PLUS) | {"tell", "know", "find", "show", "give", "information"}
-_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
-_STEMMER = Stemmer.Stemmer("english")
-_MOST_NAMED = 3
+Vector = npt.NDArray[np.float16]
+
+HELD_OUT = 300  # graded queries, the last ones, that are never trained on
+HELD_OUT_SETS = 60
+_LONG_WORDS = (200, 500)  # of a document within others
 _PROMPTS = (
     (INSTRUCTIONS["beir"], 12),
     ("Retrieve relevant documents for the query.", 3),
@@ -36,63 +35,36 @@ class Example(NamedTuple):
     ids: list[int]
     answer: int
     """Where the first token of the answer is predicted: the place of `<answer>`."""
-    reasoning: tuple[int, int]
-    """The places whose next tokens are the reasoning in its tags; empty where there is none."""
-    query_end: int
-    document_end: int
+    form: tuple[int, int]
+    """The places whose next tokens lead from the prompt to the answer: an empty reasoning."""
+    query_place: tuple[int, int]
+    """The places of the query's tokens."""
+    document_place: tuple[int, int]
     score: float
     """The teacher's grade, 0 to 10."""
     query: int
     """Number of the group that it belongs to."""
-
-
-def _stem(word: str) -> str:
-    return str(_STEMMER.stemWord(word.lower()))
-
-
-def _terms(query: str) -> list[str]:
-    words = [w for w in _WORD.findall(query) if len(w) > 1 and w.lower() not in _STOP]
-    return list(dict.fromkeys(w.lower() for w in words))
-
-
-def _held(document: str) -> set[str]:
-    held = {_stem(w) for w in _WORD.findall(document)}
-    return held | {part for w in held if "-" in w for part in w.split("-")}
-
-
-def reasoning(query: str, document: str) -> str:
-    """Return which of the query's terms the document holds, by their stems: its first three.
-
-    Example:
-        >>> reasoning("how do plants make food", "A plant makes its own food.")
-        'Found: plants, make, food.'
-    """
-    held = _held(document)
-    found = [w for w in _terms(query) if _stem(w) in held]
-    return f"Found: {', '.join(found[:_MOST_NAMED])}." if found else "Found none of the terms."
-
-
-def is_true(said: str, query: str, document: str) -> bool:
-    """Return whether all terms named are in query and document, and `none` only where it is so."""
-    held, terms = _held(document), _terms(query)
-    if said == "Found none of the terms.":
-        return not any(_stem(w) in held for w in terms)
-    named = re.fullmatch(r"Found: (.+)\.", said)
-    return bool(named) and all(
-        w in terms and _stem(w) in held for w in (named[1].split(", ") if named else [])
-    )
+    document: str
+    """The document's id."""
 
 
 class Groups:
-    """The graded queries of a folder, each with its documents."""
+    """The queries of a folder, each with its documents: graded by teachers, and written sets."""
 
     def __init__(self, work: Path, tokenizer: HFTokenizer, plain: bool = False) -> None:
         """Read WORK; `plain` asks in few words of its own, not in ERank's prompt."""
         self._tokenizer = tokenizer
-        self.groups = read_graded(work / "graded.jsonl")
-        self._texts = {d["id"]: d["text"] for d in read_rows(work / "documents.jsonl")}
-        count = len(self.groups) - HELD_OUT
-        self.train, self.held_out = range(count), range(count, len(self.groups))
+        graded, sets = read_graded(work / "graded.jsonl"), read_graded(work / "sets.jsonl")
+        self.groups = [*graded, *sets]
+        self._texts = {
+            d["id"]: d["text"]
+            for name in ("documents", "set-documents")
+            for d in read_rows(work / f"{name}.jsonl")
+        }
+        self._ids_of_texts = list(self._texts)
+        count, end = len(graded) - HELD_OUT, len(self.groups) - HELD_OUT_SETS
+        self.graded, self.sets = range(count), range(len(graded), end)
+        self.held_out = [*range(count, len(graded)), *range(end, len(self.groups))]
         head, query, document, tail = template_parts()
         self._head = self._ids("<|im_start|>user\n" + head)
         self._query, self._document = self._ids(query), self._ids(document)
@@ -103,8 +75,7 @@ class Groups:
         )  # fmt: skip
         self._instructions = [self._ids(text) for text, _ in _PROMPTS]
         self._weights = [weight for _, weight in _PROMPTS]
-        self._no_thinking = self._ids("<think>\n\n</think>\n\n<answer>")
-        self._think, self._asked = self._ids("<think>"), self._ids("</think><answer>")
+        self._form = self._ids("<think>\n\n</think>\n\n<answer>")
         self._close = self._ids("</answer>")
 
     def _ids(self, text: str) -> list[int]:
@@ -114,12 +85,22 @@ class Groups:
         """Return a document's text; of a long one its pieces' in their order."""
         return "\n".join(self._texts[i] for i in identifier.split("+"))
 
+    def _within_others(self, text: str, chance: random.Random) -> str:
+        words = chance.randint(*_LONG_WORDS) - len(text.split())
+        around: list[str] = []
+        while words > 0:
+            around.append(self._texts[chance.choice(self._ids_of_texts)])
+            words -= len(around[-1].split())
+        place = chance.randint(0, len(around))
+        return "\n".join([*around[:place], text, *around[place:]])
+
     def examples(
-        self, number: int, thinking: bool, longest: int, chance: random.Random | None = None
+        self, number: int, longest: int, chance: random.Random | None = None, long: float = 0.0
     ) -> list[Example]:
         """Return one example a document, cut so that it has at most `longest` tokens.
 
-        The instruction is one of several, by `chance`; BEIR's without it.
+        The instruction is one of several, by `chance`; BEIR's without it. A share `long` of the
+        documents stands within others, by `chance` too.
         """
         group = self.groups[number]
         instruction = self._instructions[0]
@@ -127,24 +108,48 @@ class Groups:
             instruction = chance.choices(self._instructions, self._weights)[0]
         if self._plain:
             before, between, tail = self._plain
-            start = [*before, *self._ids(group.query), *between]
         else:
-            start = [*self._head, *instruction, *self._query]
-            start += [*self._ids(group.query), *self._document]
+            before, between = [*self._head, *instruction, *self._query], self._document
             tail = self._tail
+        query = self._ids(group.query)
+        asked = (len(before), len(before) + len(query))
+        start = [*before, *query, *between]
         made = []
         for identifier, score in group.documents:
-            text, thought = self.text(identifier), []
-            end = [] if self._plain else self._no_thinking
-            if thinking:
-                thought = self._ids(reasoning(group.query, text))
-                end = [*self._think, *thought, *self._asked]
+            text = self.text(identifier)
+            if chance and chance.random() < long:
+                text = self._within_others(text, chance)
+            end = [] if self._plain else self._form
             answer = [*self._ids(str(round(score))), *self._close]
             room = longest - len(start) - len(tail) - len(end) - len(answer)
             document = self._ids(text)[: max(room, 8)]
             ids = [*start, *document, *tail, *end, *answer][:longest]
-            document_end = len(start) + len(document)
-            at = document_end + len(tail) + len(end) - 1
-            span = (at - len(end), at) if thought else (0, 0)
-            made.append(Example(ids, at, span, len(start) - 1, document_end, score, number))
+            place = (len(start), len(start) + len(document))
+            at = place[1] + len(tail) + len(end) - 1
+            made.append(
+                Example(ids, at, (at - len(end), at), asked, place, score, number, identifier)
+            )
         return made
+
+
+class Vectors:
+    """The first teacher's vectors of the queries and documents that are learnt from."""
+
+    def __init__(self, work: Path, groups: Groups) -> None:
+        self._groups = groups
+
+        def vectors(name: str, key: str) -> dict[str, Vector]:
+            rows = read_rows(work / f"{name}.jsonl")
+            return dict(zip((r[key] for r in rows), np.load(work / f"{name}.npy"), strict=True))
+
+        self._of_queries = vectors("queries", "text") | vectors("sets", "query")
+        self._of_documents = vectors("documents", "id") | vectors("set-documents", "id")
+        self.width = len(next(iter(self._of_queries.values())))
+
+    def query(self, number: int) -> Vector:
+        """Return (width,) of a group's query."""
+        return self._of_queries[self._groups.groups[number].query]
+
+    def document(self, identifier: str) -> Vector | None:
+        """Return (width,) of a document; nothing of a long one, which is joined from others."""
+        return self._of_documents.get(identifier)

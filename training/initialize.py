@@ -289,7 +289,7 @@ def main(work: Path) -> None:
     model = Qwen3(shape)
     model.load_state_dict(state)
     for name, a, b in (
-        ("slimming", stream[-1] @ axes, through[-1]), ("norms", through[-1], model(ids)),
+        ("slimming", stream[-1] @ axes, through[-1]), ("norms", through[-1], model(ids)[0]),
     ):  # fmt: skip
         kept = F.cosine_similarity(_rest(a), _rest(b), dim=-1).mean()
         print(f"{name}: mean cosine of the last states before and after {kept:.4f}")

@@ -69,7 +69,7 @@ class Layer(nn.Module):
         q = q.reshape(batch * s.kv_heads, group * length, s.head)
         k = k.permute(0, 2, 3, 1).reshape(batch * s.kv_heads, s.head, length)
         v = v.permute(0, 2, 1, 3).reshape(batch * s.kv_heads, length, s.head)
-        weights = torch.bmm(q, k).view(-1, group, length, length).float() * s.head**-0.5 + mask
+        weights = torch.bmm(q, k).view(batch, -1, length, length).float() * s.head**-0.5 + mask
         weights = weights.softmax(-1).to(x.dtype).view(-1, group * length, length)
         y = torch.bmm(weights, v).view(batch, s.kv_heads, group, length, s.head)
         x = x + self.out(y.permute(0, 3, 1, 2, 4).reshape(batch, length, -1))
@@ -87,17 +87,33 @@ class Qwen3(nn.Module):
         self.layers = nn.ModuleList([Layer(shape) for _ in range(shape.layers)])
         self.norm = nn.Parameter(torch.ones(shape.width))
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Return (batch, length, width) for (batch, length) ids, padded on the right if at all."""
+    def forward(
+        self, ids: Tensor, places: Tensor | None = None, branches: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the last states and those of the middle layer, (batch, length, width) each.
+
+        Args:
+            ids: (batch, length), padded on the right if at all.
+            places: (batch, length); in their order where not given.
+            branches: (batch, length). A token reads those before it of its own branch and of
+                branch 0, so that several texts go on from one beginning, which is computed once.
+        """
         s, length = self.shape, ids.shape[1]
-        places = torch.arange(length, device=ids.device)
+        if places is None:
+            places = torch.arange(length, device=ids.device)[None]
         rates = s.theta ** (-torch.arange(0, s.head, 2, device=ids.device) / s.head)
-        angles = (places[:, None] * rates)[None, :, None]
-        mask = torch.full((length, length), -1e9, device=ids.device).triu(1)
-        x = self.embedding(ids)
-        for layer in self.layers:
+        angles = (places[..., None] * rates)[:, :, None]
+        hidden = torch.ones((1, length, length), dtype=torch.bool, device=ids.device).triu(1)
+        if branches is not None:
+            own = branches[:, :, None] == branches[:, None, :]
+            hidden = hidden | ~(own | (branches == 0)[:, None, :])
+        mask = torch.where(hidden, -1e9, 0.0)[:, None]
+        x = middle = self.embedding(ids)
+        for number, layer in enumerate(self.layers):
             x = layer(x, angles.cos(), angles.sin(), mask)
-        return rms_norm(x, self.norm, s.eps)
+            if number == s.layers // 2:
+                middle = x
+        return rms_norm(x, self.norm, s.eps), middle
 
     def logits(self, states: Tensor) -> Tensor:
         return (states.to(self.embedding.weight.dtype) @ self.embedding.weight.T).float()

@@ -4,9 +4,11 @@
 
 - match: the grade of a pair, as a distribution around the teacher's, in a plain question of few
   words; for a model that starts from SmolLM2's weights.
-- rank: the same in ERank's prompt, a part of the queries with reasoning.
+- rank: the same in ERank's prompt. The reasoning is empty, whether the prompt closes it or the
+  model: scores are the same with and without.
 - settle: the model's own expected score of `rank`, stretched to the grades' scale, becomes the
-  answer, with probabilities that make `score × Pr(score)` rise with it.
+  answer, with probabilities that make `score × Pr(score)` rise with it; the same where a document
+  stands within others.
 
 In `match` and `rank` the documents of one query are seen together, and besides each one's grade it
 is learnt which of them is the better one (the cross entropy of both softmaxes, as in ListNet: Cao
@@ -25,26 +27,32 @@ import json
 import random
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
 from tokenizers import Tokenizer as HFTokenizer
 from torch import Tensor, nn
 
-from training.examples import Example, Groups
+from training.examples import Example, Groups, Vectors
 from training.model import Qwen3, Shape, load_checkpoint, save_checkpoint
 from training.teachers import device
 
 LONGEST = 960  # tokens of an example
-_STEP = 6  # queries
+_STEP, _SETS = 6, 4  # queries, and how many of them are written sets
 _TOKENS = 4_096  # of a part of a step, padding included
+_LONGER = 1.2  # how much longer than the shortest row of its part a row may be
+_ROW = 200  # of a row, where a query's documents share their beginning
 _SPREAD = 0.55  # standard deviation of the grades' distribution, in points
+_ANSWERS = 9  # the least grade of a text that answers
 _SHARPNESS = 1.0  # of the softmaxes of grades, in points
-_THINKING = {"match": 0.0, "rank": 0.3, "settle": 0.5}
+_LONG = {"match": 0.0, "rank": 0.0, "settle": 0.06}  # share of documents that stand within others
+_FORMED = 9  # every how manieth example also teaches the way from the prompt to the answer
 _FOR_LEVELS = 150  # queries that show how much of the scale the expected scores use
 _FROZEN = 4  # first layers that stay what they are, with the old tokens' embeddings
 _NEW_FASTER = 10  # how much higher the rate is for new tokens' embeddings, which have far to go
@@ -92,14 +100,47 @@ def precision() -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def parts(examples: list[Example]) -> list[list[int]]:
-    """Return the places of examples, by length, in parts of at most `_TOKENS` tokens."""
-    made: list[list[int]] = [[]]
-    for place in sorted(range(len(examples)), key=lambda i: len(examples[i].ids)):
-        if (len(made[-1]) + 1) * len(examples[place].ids) > _TOKENS and made[-1]:
+def in_rows(examples: list[Example]) -> list[list[int]]:
+    """Return the places of examples that begin alike, their query's, in rows.
+
+    The beginning is computed once in a row, and each example goes on from it.
+    """
+    made: list[list[int]] = []
+    room = 0
+    for place, e in enumerate(examples):
+        shared = e.document_place[0]
+        own = len(e.ids) - shared
+        before = examples[place - 1]
+        if place == 0 or own > room or e.ids[:shared] != before.ids[: before.document_place[0]]:
             made.append([])
+            room = _ROW - shared
         made[-1].append(place)
+        room -= own
     return made
+
+
+def parts(examples: list[Example]) -> Iterator[tuple[list[list[int]], int]]:
+    """Yield rows alike long, in parts of at most `_TOKENS` tokens, and each part's length."""
+
+    def length(row: list[int]) -> int:
+        first = examples[row[0]].document_place[0]
+        return first + sum(len(examples[i].ids) - first for i in row)
+
+    part: list[list[int]] = []
+    for row in sorted(in_rows(examples), key=length):
+        full = (len(part) + 1) * length(row) > _TOKENS
+        if part and (full or length(row) > _LONGER * length(part[0])):
+            yield part, length(part[-1])
+            part = []
+        part.append(row)
+    yield part, length(part[-1])
+
+
+class States(NamedTuple):
+    """An example's (tokens, width) states."""
+
+    last: Tensor
+    middle: Tensor
 
 
 class Trainer:
@@ -124,6 +165,8 @@ class Trainer:
         ]
         self.master = [p.detach().float().clone() for p in self.trained]
         self.probe = nn.Linear(shape.width, 1).to(self.device)
+        self.vectors = Vectors(work, self.data)
+        self.meaning = nn.Linear(shape.width, self.vectors.width).to(self.device)
         if self.own is not None:
             self.quantiles = self.levels()
 
@@ -136,28 +179,45 @@ class Trainer:
             layer.compile(dynamic=True)
         return model.to(self.device, self.dtype)
 
-    def states(self, model: Qwen3, examples: list[Example], filled: bool) -> list[Tensor]:
-        """Return each example's (tokens, width) last hidden states.
+    def states(self, model: Qwen3, examples: list[Example], filled: bool) -> list[States]:
+        """Return each example's hidden states.
 
         Where not `filled`, as in `expected`, a `1` stands where the answer begins.
         """
-        found: list[Tensor] = [torch.empty(0)] * len(examples)
-        for part in parts(examples):
-            length = -(-max(len(examples[i].ids) for i in part) // 16) * 16
-            rows = [examples[i].ids + [0] * (length - len(examples[i].ids)) for i in part]
-            ids = torch.tensor(rows, device=self.device)
-            if not filled:
-                places = torch.tensor([examples[i].answer + 1 for i in part])
-                ids[torch.arange(len(part)), places] = self.scores.digits[1]
-            for i, states in zip(part, model(ids), strict=True):
-                found[i] = states[: len(examples[i].ids)]
-        return found
+        found: dict[int, States] = {}
+        for part, longest in parts(examples):
+            length = -(-longest // 16) * 16
+            ids, places, branches = (np.zeros((len(part), length), np.int64) for _ in range(3))
+            branches[:] = -1  # what fills the rows up
+            spans: list[tuple[int, int, int, int]] = []
+            for n, row in enumerate(part):
+                shared = at = examples[row[0]].document_place[0]
+                ids[n, :at], branches[n, :at] = examples[row[0]].ids[:at], 0
+                places[n, :at] = range(at)
+                for branch, i in enumerate(row, 1):
+                    own = list(examples[i].ids[shared:])
+                    if not filled:
+                        own[examples[i].answer + 1 - shared] = self.scores.digits[1]
+                    end = at + len(own)
+                    ids[n, at:end], branches[n, at:end] = own, branch
+                    places[n, at:end] = range(shared, len(examples[i].ids))
+                    spans.append((i, n, at, end))
+                    at = end
+            inputs = (torch.from_numpy(a).to(self.device) for a in (ids, places, branches))
+            last, middle = model(*inputs)
+            for i, n, at, end in spans:
+                first = examples[i].document_place[0]
+                found[i] = States(
+                    torch.cat([last[n, :first], last[n, at:end]]),
+                    torch.cat([middle[n, :first], middle[n, at:end]]),
+                )
+        return [found[i] for i in range(len(examples))]
 
     def loss(self, examples: list[Example]) -> tuple[Tensor, dict[str, float]]:
         states = self.states(self.model, examples, filled=True)
 
         def logits(places: list[int]) -> Tensor:
-            at = torch.stack([s[p] for s, p in zip(states, places, strict=True)])
+            at = torch.stack([s.last[p] for s, p in zip(states, places, strict=True)])
             return self.model.logits(at)
 
         answer = [e.answer for e in examples]
@@ -178,22 +238,25 @@ class Trainer:
         of_end = -(weight * second.gather(1, following[:, None])[:, 0]).mean()
         tens = [i for i, e in enumerate(examples) if round(e.score) == 10]
         if tens:
-            after = torch.stack([states[i][answer[i] + 2] for i in tens])
+            after = torch.stack([states[i].last[answer[i] + 2] for i in tens])
             of_end = of_end - self.model.logits(after).log_softmax(-1)[:, self.scores.close].mean()
         total = of_score + of_end
         numbers = {"score": of_score.item(), "end": of_end.item()}
-        spans = [(i, p) for i, e in enumerate(examples) for p in range(*e.reasoning)]
-        if spans:
-            at = torch.stack([states[i][p] for i, p in spans])
-            wanted = torch.tensor([examples[i].ids[p + 1] for i, p in spans], device=self.device)
-            of_words = F.cross_entropy(self.model.logits(at), wanted)
-            total = total + 0.5 * of_words
-            numbers["reasoning"] = of_words.item()
+        formed = [(i, p) for i in range(0, len(examples), _FORMED)
+                  for p in range(*examples[i].form)]  # fmt: skip
+        if formed:
+            at = torch.stack([states[i].last[p] for i, p in formed])
+            wanted = torch.tensor([examples[i].ids[p + 1] for i, p in formed], device=self.device)
+            of_form = F.cross_entropy(self.model.logits(at), wanted)
+            total = total + of_form
+            numbers["form"] = of_form.item()
         if self.phase != "settle":
             of_order = self._order_loss(first, second, score, examples)
             of_grade = self._grade_loss(states, examples)
-            total = total + of_order + of_grade
+            of_meaning = self._meaning_loss(states, examples)
+            total = total + of_order + of_grade + of_meaning
             numbers |= {"order": of_order.item(), "grade": of_grade.item()}
+            numbers["meaning"] = of_meaning.item()
         return total, numbers
 
     def _order_loss(
@@ -220,11 +283,27 @@ class Trainer:
             losses.append((wanted * (wanted.log() - guessed)).sum())
         return torch.stack(losses).mean()
 
-    def _grade_loss(self, states: list[Tensor], examples: list[Example]) -> Tensor:
+    def _meaning_loss(self, states: list[States], examples: list[Example]) -> Tensor:
+        """Return how far the middle states of texts are from the first teacher's vectors.
+
+        One linear map reads both from the mean of their tokens' states.
+        """
+        read, wanted = [], []
+        for state, e in zip(states, examples, strict=True):
+            pairs = [(e.query_place, self.vectors.query(e.query))]
+            pairs.append((e.document_place, self.vectors.document(e.document)))
+            for (begin, end), vector in pairs:
+                if vector is not None and end > begin:
+                    read.append(state.middle[begin:end].float().mean(0))
+                    wanted.append(torch.from_numpy(vector))
+        targets = torch.stack(wanted).float().to(self.device)
+        return 1 - F.cosine_similarity(self.meaning(torch.stack(read)), targets).mean()
+
+    def _grade_loss(self, states: list[States], examples: list[Example]) -> Tensor:
         """Return how badly the probe reads the grade, from the document to the answer."""
         losses = []
         for state, e in zip(states, examples, strict=True):
-            logits = self.probe(state[e.query_end + 1 : e.answer + 1].float())[:, 0]
+            logits = self.probe(state.last[e.document_place[0] : e.answer + 1].float())[:, 0]
             wanted = torch.full_like(logits, e.score / 10)
             losses.append(F.binary_cross_entropy_with_logits(logits, wanted))
         return torch.stack(losses).mean()
@@ -232,8 +311,8 @@ class Trainer:
     def levels(self) -> tuple[Tensor, Tensor]:
         """Return the quantiles of expected scores, by the model at the start, and of grades."""
         assert self.own is not None
-        chosen = np.random.default_rng(5).choice(len(self.data.train), _FOR_LEVELS, replace=False)
-        examples = [e for n in chosen for e in self.data.examples(int(n), False, LONGEST)]
+        chosen = self._order(_FOR_LEVELS, np.random.default_rng(5))
+        examples = [e for n in chosen for e in self.data.examples(int(n), LONGEST)]
         expected = self.expected(self.own, examples)
         part = torch.linspace(0, 1, len(examples) // 20 + 1)
         grades = torch.tensor([e.score for e in examples])
@@ -244,7 +323,7 @@ class Trainer:
         """Return the expected scores by the model at the start, stretched to the whole scale."""
         assert self.own is not None
         numbers = list(dict.fromkeys(e.query for e in examples))
-        plain = [e for n in numbers for e in self.data.examples(n, False, LONGEST)]
+        plain = [e for n in numbers for e in self.data.examples(n, LONGEST)]
         expected = self.expected(self.own, plain)
         return torch.from_numpy(np.interp(expected, *self.quantiles)).float().to(self.device)
 
@@ -255,22 +334,22 @@ class Trainer:
         for at in range(0, len(examples), 64):
             some = examples[at : at + 64]
             states = self.states(model, some, filled=False)
-            first = torch.stack([s[e.answer] for s, e in zip(states, some, strict=True)])
-            second = torch.stack([s[e.answer + 1] for s, e in zip(states, some, strict=True)])
+            first = torch.stack([s.last[e.answer] for s, e in zip(states, some, strict=True)])
+            second = torch.stack([s.last[e.answer + 1] for s, e in zip(states, some, strict=True)])
             p = self.scores.probabilities(model.logits(first), model.logits(second))
             points = torch.arange(11, device=self.device)
             found.append(((p * points).sum(-1) / p.sum(-1)).cpu())
         return torch.cat(found)
 
     def evaluate(self, queries: int = 100) -> dict[str, float]:
-        """Return how the order of held-out queries' documents agrees with the teacher's.
+        """Return how the order of held-out queries' documents agrees with their grades.
 
-        By form of query: the share of pairs of documents, a point or more apart, in its order; and
-        over all pairs Spearman's correlation.
+        By form of query: the share of pairs of documents, a point or more apart, in its order; of
+        the written sets, in how many a text that answers comes first; and over all pairs
+        Spearman's correlation.
         """
-        examples = [
-            e for n in self.data.held_out[:queries] for e in self.data.examples(n, False, LONGEST)
-        ]
+        some = self.data.held_out[:: -(-len(self.data.held_out) // queries)]
+        examples = [e for n in some for e in self.data.examples(n, LONGEST)]
         expected = self.expected(self.model, examples).numpy()
         right: dict[str, list[float]] = {}
         by_query: dict[int, list[tuple[float, float]]] = {}
@@ -283,25 +362,43 @@ class Trainer:
                     if abs(grade - other_grade) >= 1:
                         agrees = (grade > other_grade) == (value > other_value)
                         right.setdefault(form, []).append(float(agrees))
+        first = [
+            max(rows, key=lambda row: row[1])[0] >= _ANSWERS
+            for number, rows in by_query.items()
+            if number > self.data.sets.start
+        ]
         found = {form: round(float(np.mean(values)), 4) for form, values in sorted(right.items())}
         scores = [e.score for e in examples]
+        found["answer first"] = round(float(np.mean(first)), 4)
         found["correlation"] = round(float(spearmanr(expected, scores).statistic), 4)
         return found
+
+    def _order(self, count: int, chance: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Return queries in the order in which they are learnt, each step's of both kinds."""
+        steps = -(-count // _STEP)
+
+        def drawn(numbers: range, a_step: int) -> npt.NDArray[np.int64]:
+            rounds = -(-steps * a_step // len(numbers))
+            every = np.concatenate([chance.permutation(numbers) for _ in range(rounds)])
+            return every[: steps * a_step].reshape(steps, a_step)
+
+        both = [drawn(self.data.sets, _SETS), drawn(self.data.graded, _STEP - _SETS)]
+        return np.concatenate(both, 1).reshape(-1)
 
     def train(
         self, count: int, fall: float, rate: float, end: Path, start: Path, keep: bool
     ) -> None:
         """Train on `count` queries; see the top of this file."""
         chance = np.random.default_rng([7, *self.phase.encode()])
-        rounds = -(-count // len(self.data.train))
-        order = np.concatenate([chance.permutation(len(self.data.train)) for _ in range(rounds)])
+        order = self._order(count, chance)
         parameters = [p.requires_grad_() for p in self.master]
         rows = self.new_rows.requires_grad_()
+        heads = [*self.probe.parameters(), *self.meaning.parameters()]
         optimizer = torch.optim.AdamW(
             [
                 {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.01},
                 {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
-                {"params": list(self.probe.parameters()), "weight_decay": 0.0, "faster": 5},
+                {"params": heads, "weight_decay": 0.0, "faster": 5},
                 {"params": [rows], "weight_decay": 0.0, "faster": _NEW_FASTER},
             ],
             lr=rate, betas=(0.9, 0.98), fused=True,
@@ -314,14 +411,13 @@ class Trainer:
         while done < count:
             # Seeded by the place, so that a run that was cut off goes on with the same queries.
             draw = random.Random(done)
-            thinking = draw.random() < _THINKING[self.phase]
             examples = [
                 e
                 for n in order[done : done + _STEP]
-                for e in self.data.examples(int(n), thinking, LONGEST, draw)
+                for e in self.data.examples(int(n), LONGEST, draw, _LONG[self.phase])
             ]
             left = (count - done) / max(1, fall * count)
-            now = rate * min(1.0, max(left, 0.02)) * min(1.0, (step + 1) / 50)
+            now = rate * min(1.0, max(left, 0.02)) * min(1.0, (done // _STEP + 1) / 50)
             for group in optimizer.param_groups:
                 group["lr"] = now * group.get("faster", 1)
             total, numbers = self.loss(examples)
@@ -357,7 +453,7 @@ class Trainer:
         embedding = self.model.embedding.weight
         assert embedding.grad is not None
         rows.grad, embedding.grad = embedding.grad[self.new].float(), None
-        nn.utils.clip_grad_norm_([*parameters, rows, *self.probe.parameters()], 1.0)
+        nn.utils.clip_grad_norm_([*parameters, rows], 1.0)
         optimizer.step()
         optimizer.zero_grad()
         with torch.no_grad():
@@ -376,6 +472,7 @@ class Trainer:
     ) -> None:
         state = {
             "master": self.master, "rows": self.new_rows, "probe": self.probe.state_dict(),
+            "meaning": self.meaning.state_dict(),
             "optimizer": optimizer.state_dict(), "done": done, "spent": spent,
         }  # fmt: skip
         torch.save(state, partial / "state.pt.new")
@@ -395,6 +492,7 @@ class Trainer:
             embedding = self.model.embedding.weight
             embedding[self.new] = self.new_rows.to(embedding.dtype)
         self.probe.load_state_dict(state["probe"])
+        self.meaning.load_state_dict(state["meaning"])
         optimizer.load_state_dict(state["optimizer"])
         return int(state["done"]), float(state["spent"])
 
@@ -408,7 +506,7 @@ class Trainer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--phase", choices=list(_THINKING), required=True)
+    parser.add_argument("--phase", choices=list(_LONG), required=True)
     parser.add_argument("--start", required=True)
     parser.add_argument("--end", required=True)
     parser.add_argument("--queries", type=int, required=True)

@@ -1,0 +1,65 @@
+"""Bring in the sets that were written for the model: a query and texts that answer it or do not.
+
+    python -m training.sets WORK
+
+reads training/edition-2/sets.jsonl.gz (`query`, and `documents`, a list of [grade, text]) and
+writes WORK/sets.jsonl and WORK/set-documents.jsonl, in the form of `training.pairs`, with the first
+teacher's vectors. What a query asks is answered in other words, and most of what does not answer
+stands in the query's own: cosines alone do not teach the difference. Each set gets one text of
+another. A set that asks what one of the everyday queries asks, which are the test, is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+
+from training.teachers import TEACHERS, embeddings, teacher
+from training.texts import read_rows
+
+_HERE = Path(__file__).parent
+_ALIKE = 0.7  # cosine of two queries that ask for nearly the same
+
+
+def main(work: Path) -> None:
+    lines = gzip.decompress((_HERE / "edition-2" / "sets.jsonl.gz").read_bytes()).splitlines()
+    sets = [json.loads(line) for line in lines]
+    model = teacher(TEACHERS[0], work)
+    of_test = embeddings(model, [r["query"] for r in read_rows(_HERE / "everyday.jsonl")])
+    of_queries = embeddings(model, [s["query"] for s in sets])
+    alike = (of_queries.astype(np.float32) @ of_test.astype(np.float32).T).max(1)
+    kept = [n for n in range(len(sets)) if alike[n] < _ALIKE]
+    chance = random.Random(6)
+    chance.shuffle(kept)
+    texts: list[str] = []
+    with (
+        (work / "sets.jsonl").open("w", encoding="utf-8") as out,
+        (work / "set-documents.jsonl").open("w", encoding="utf-8") as documents,
+    ):
+        for n in kept:
+            other = sets[chance.choice(kept)]["documents"]
+            graded = [*sets[n]["documents"], [0, chance.choice(other)[1]]]
+            chance.shuffle(graded)
+            row = {
+                "form": "set", "query": sets[n]["query"],
+                "documents": [[f"set-{n}-{i}", grade] for i, (grade, _) in enumerate(graded)],
+            }  # fmt: skip
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            for (identifier, _), (_, text) in zip(row["documents"], graded, strict=True):
+                documents.write(json.dumps({"id": identifier, "text": text}, ensure_ascii=False))
+                documents.write("\n")
+                texts.append(text)
+    np.save(work / "sets.npy", of_queries[kept])
+    np.save(work / "set-documents.npy", embeddings(model, texts))
+    print(f"{len(kept)} of {len(sets)} sets")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    main(parser.parse_args().work)
