@@ -20,9 +20,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-_FULL = {"graded": 3_400, "match": 3_000, "rank": 3_060, "settle": 600}
+_FULL = {"graded": 3_400, "match": 3_000, "rank": 5_904, "settle": 360}
 _SHORT = {"graded": 1_500, "match": 900, "rank": 600, "settle": 90}
-_RATES = {"match": 3e-4, "rank": 2e-4, "settle": 5e-5}
+_RATES = {"match": 3e-4, "rank": 3e-4, "settle": 1e-4}
 # glibc would give the memory of large tensors back to the system and get it anew at every step.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
