@@ -33,6 +33,7 @@ _FOUND_AGAIN = 20  # a query written for a document must lead to it in so many
 _ENOUGH, _LACKING = 5.5, 0.15  # best grade of a usual query; share kept of those below
 _LONG, _LONG_PIECES = 0.05, (3, 8)  # share of documents that are shown within their neighbours
 _MOST = 6  # documents of a query
+_ANSWER = 9.0  # the least grade of the text that a term's or a written query is known to lead to
 
 
 class Graded(NamedTuple):
@@ -161,6 +162,8 @@ def main(work: Path, count: int, also_mpnet: bool) -> None:
     with (work / "graded.jsonl").open("w", encoding="utf-8") as out:
         for (number, documents), cosine in zip(groups, cosines_of, strict=True):
             grades = [round(float(g), 1) for g in grade(np.array(cosine, np.float32))]
+            if pool.queries[number]["form"].startswith(("term", "written")):
+                grades[0] = max(grades[0], _ANSWER)
             all_grades += grades
             ids = ["+".join(pool.documents[i]["id"] for i in pieces) for pieces in documents]
             row = {

@@ -44,7 +44,7 @@ from training.model import Qwen3, Shape, load_checkpoint, save_checkpoint
 from training.teachers import device
 
 LONGEST = 960  # tokens of an example
-_STEP, _SETS = 6, 4  # queries, and how many of them are written sets
+_STEP, _SETS = 6, 3  # queries, and how many of them are written sets
 _TOKENS = 4_096  # of a part of a step, padding included
 _LONGER = 1.2  # how much longer than the shortest row of its part a row may be
 _ROW = 200  # of a row, where a query's documents share their beginning
