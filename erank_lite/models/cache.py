@@ -108,6 +108,35 @@ class CachedFile:
     path: Path
 
 
+def kept_database(name: str, what: str, path: Path) -> CachedFile:
+    """Return a SQLite file of the cache as the list has it, with the files beside it counted."""
+    size = sum(file.stat().st_size for file in _database_files(path) if file.is_file())
+    return CachedFile(name, what, size, path)
+
+
+def remove_database(path: Path) -> int:
+    """Remove a SQLite file of the cache, if it is there, and return the bytes that it had.
+
+    Raises:
+        ModelError: it cannot be removed.
+    """
+    removed = 0
+    for file in _database_files(path):
+        try:
+            removed += file.stat().st_size
+            file.unlink()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ModelError(f"`{file}` cannot be removed: {error.strerror}") from None
+    return removed
+
+
+def _database_files(path: Path) -> list[Path]:
+    """Return the database's file, and those that SQLite has beside it."""
+    return [path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm")]
+
+
 def list_cache() -> list[CachedFile]:
     """Return all that is in the cache: checkpoints, GGUF files, and what was begun.
 

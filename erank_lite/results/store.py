@@ -23,8 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from erank_lite.errors import ErankLiteError, ModelError
-from erank_lite.models.cache import CachedFile
+from erank_lite.errors import ErankLiteError
+from erank_lite.models.cache import CachedFile, kept_database, remove_database
 from erank_lite.types import Score
 from erank_lite.util.cache_folder import cache_folder
 from erank_lite.util.units import counted
@@ -60,8 +60,7 @@ def kept_results() -> list[CachedFile]:
         return []
     with ResultStore(path) as store:
         count = len(store)
-    size = sum(file.stat().st_size for file in _files(path) if file.is_file())
-    return [CachedFile(KEPT_AS, counted(count, "document"), size, path)]
+    return [kept_database(KEPT_AS, counted(count, "document"), path)]
 
 
 def clear_results() -> int:
@@ -70,21 +69,7 @@ def clear_results() -> int:
     Raises:
         ModelError: there is no cache, or it cannot be removed.
     """
-    path, removed = results_file(), 0
-    for file in _files(path):
-        try:
-            removed += file.stat().st_size
-            file.unlink()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise ModelError(f"`{file}` cannot be removed: {error.strerror}") from None
-    return removed
-
-
-def _files(path: Path) -> list[Path]:
-    """Return the database's file, and those that SQLite has beside it."""
-    return [path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm")]
+    return remove_database(results_file())
 
 
 def results_file() -> Path:

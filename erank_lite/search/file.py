@@ -6,8 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from erank_lite.errors import ModelError
-from erank_lite.models.cache import CachedFile
+from erank_lite.models.cache import CachedFile, kept_database, remove_database
 from erank_lite.util.cache_folder import cache_folder
 from erank_lite.util.units import counted
 
@@ -39,8 +38,7 @@ def kept_index() -> list[CachedFile]:
         what = counted(int(count[0]), "file")
     except sqlite3.Error:
         what = "damaged"
-    size = sum(file.stat().st_size for file in _files(path) if file.is_file())
-    return [CachedFile(KEPT_AS, what, size, path)]
+    return [kept_database(KEPT_AS, what, path)]
 
 
 def clear_index() -> int:
@@ -49,18 +47,4 @@ def clear_index() -> int:
     Raises:
         ModelError: there is no cache, or it cannot be removed.
     """
-    removed = 0
-    for file in _files(index_file()):
-        try:
-            removed += file.stat().st_size
-            file.unlink()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise ModelError(f"`{file}` cannot be removed: {error.strerror}") from None
-    return removed
-
-
-def _files(path: Path) -> list[Path]:
-    """Return the database's file, and those that SQLite has beside it."""
-    return [path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm")]
+    return remove_database(index_file())
