@@ -3,12 +3,12 @@
     python -m training WORK [--texts TEXTS] [--start CHECKPOINT] [--short]
 
 Each step is a command of its own (`training.corpus`, `.documents`, `.queries`, `.pairs`, `.sets`,
-`.initialize`, `.train`), and one that is done is not done again: what `training.written` makes, or
-a record of edition-2/, is put into WORK before. TEXTS are described in `training.texts`; without
-them the texts are the packages' alone. `--start` takes a
-checkpoint in place of SmolLM2's weights and the first phase, as the second edition did with the
-first. `--short` takes one source and few queries: in half an hour it shows that the recipe works,
-not what it gives. The result is WORK/erank-tiny.
+`.initialize`, `.train`, `.mean`), and one that is done is not done again: what `training.written`
+makes, or a record of edition-2/, is put into WORK before. TEXTS are described in `training.texts`;
+without them the texts are the packages' alone. `--start` takes a checkpoint in place of SmolLM2's
+weights and the first phase, as the second edition did with the first. `--short` takes one
+source and few queries: in half an hour it shows that the recipe works, not what it gives. The
+result is WORK/erank-tiny.
 """
 
 from __future__ import annotations
@@ -19,15 +19,37 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
-_FULL = {"graded": 3_400, "match": 3_000, "rank": 5_904, "settle": 360}
-_SHORT = {"graded": 1_500, "match": 900, "rank": 600, "settle": 90}
-_RATES = {"match": 3e-4, "rank": 3e-4, "settle": 1e-4}
+
+class _Phase(NamedTuple):
+    """A run of `training.train`; each begins where the one before ended."""
+
+    name: str
+    phase: str
+    queries: int
+    short: int
+    """Queries in the short form; none leaves the phase out."""
+    rate: float
+    fall: float
+    sets: int = 3
+
+
+_GRADED, _GRADED_SHORT = 3_400, 1_500  # queries
+_PHASES = (
+    _Phase("match", "match", 3_000, 900, 3e-4, 0.3),
+    _Phase("rank-1", "rank", 1_800, 0, 2e-4, 0.35, 0),
+    _Phase("rank-2", "rank", 4_104, 600, 3e-4, 0.5, 4),
+    _Phase("rank-3", "rank", 4_200, 0, 2e-4, 0.6),
+    _Phase("settle", "settle", 960, 90, 1e-4, 0.5),
+)
+_MEAN = {"rank-1": 0.3, "rank-2": 0.28, "rank-3": 0.42}  # what the last phase begins with
 # glibc would give the memory of large tensors back to the system and get it anew at every step.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
 
-def _step(made: Path, *arguments: str) -> None:
+def _step(made: Path, *options: object) -> None:
+    arguments = [str(option) for option in options]
     if not made.exists():
         print(f"training.{' '.join(arguments)}", flush=True)
         done = subprocess.run(
@@ -39,29 +61,33 @@ def _step(made: Path, *arguments: str) -> None:
 
 
 def main(work: Path, texts: Path | None, start: Path | None, short: bool) -> None:
-    sizes = _SHORT if short else _FULL
-    sources = ["--sources", "wordnet-base", "--most", "6000"] if short else []
-    from_texts = ["--texts", str(texts)] if texts else []
+    sources = ["--sources", "wordnet-base", "--most", 6_000] if short else []
+    from_texts = ["--texts", texts] if texts else []
+    graded = ["--queries", _GRADED_SHORT] if short else ["--queries", _GRADED, "--also-mpnet"]
+    work = work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    _step(work / "corpus.jsonl", "corpus", str(work), *sources)
-    _step(work / "documents.jsonl", "documents", str(work), *from_texts)
-    _step(work / "queries.jsonl", "queries", str(work), *from_texts)
-    _step(work / "set-documents.npy", "sets", str(work))
-    both = [] if short else ["--also-mpnet"]
-    _step(work / "graded.jsonl", "pairs", str(work), "--queries", str(sizes["graded"]), *both)
-    phases = list(_RATES)
-    before = str(start.resolve()) if start else "initial"
-    if start:
-        phases.remove("match")
-    else:
-        _step(work / "initial", "initialize", str(work))
-    for phase in phases:
+    _step(work / "corpus.jsonl", "corpus", work, *sources)
+    _step(work / "documents.jsonl", "documents", work, *from_texts)
+    _step(work / "queries.jsonl", "queries", work, *from_texts)
+    _step(work / "set-documents.npy", "sets", work)
+    _step(work / "graded.jsonl", "pairs", work, *graded)
+    before = start.resolve() if start else work / "initial"
+    if not start:
+        _step(before, "initialize", work)
+    for p in _PHASES:
+        queries = p.short if short else p.queries
+        if not queries or (start and p.phase == "match"):
+            continue
+        if p.phase == "settle" and not short:
+            before = work / "mean"
+            _step(before, "mean", before, *(f"{work / n}:{part}" for n, part in _MEAN.items()))
+        end = work / p.name
         _step(
-            work / phase, "train", str(work), "--phase", phase, "--start", before, "--end", phase,
-            "--queries", str(sizes[phase]), "--rate", str(_RATES[phase]),
+            end, "train", work, "--phase", p.phase, "--start", before, "--end", end,
+            "--queries", queries, "--rate", p.rate, "--fall", p.fall, "--sets", p.sets,
         )  # fmt: skip
-        before = phase
-    shutil.copytree(work / before, work / "erank-tiny", dirs_exist_ok=True)
+        before = end
+    shutil.copytree(before, work / "erank-tiny", dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

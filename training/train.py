@@ -44,12 +44,13 @@ from training.model import Qwen3, Shape, load_checkpoint, save_checkpoint
 from training.teachers import device
 
 LONGEST = 960  # tokens of an example
-_STEP, _SETS = 6, 3  # queries, and how many of them are written sets
+_STEP = 6  # queries
 _TOKENS = 4_096  # of a part of a step, padding included
 _LONGER = 1.2  # how much longer than the shortest row of its part a row may be
 _ROW = 200  # of a row, where a query's documents share their beginning
 _SPREAD = 0.55  # standard deviation of the grades' distribution, in points
 _ANSWERS = 9  # the least grade of a text that answers
+_SURE = 0.3  # of a settled score of 0, how much lies around it
 _SHARPNESS = 1.0  # of the softmaxes of grades, in points
 _LONG = {"match": 0.0, "rank": 0.0, "settle": 0.06}  # share of documents that stand within others
 _FORMED = 9  # every how manieth example also teaches the way from the prompt to the answer
@@ -83,15 +84,18 @@ def around(scores: Tensor) -> Tensor:
 def settled(score: Tensor) -> Tensor:
     """Return (batch, 11) distributions whose `score × Pr(score)` rises with `score`, from 0 to 10.
 
-    A stretch of two points around it, in parts of one: the most probable score always has a half,
-    whichever it is, and the others go to its neighbours without a jump. (A certainty that rises
-    between two scores would have to fall at once where the next takes over, which a network does
-    not follow.)
+    The first part is a stretch of two points around it, in parts of one: the most probable score
+    always has a half, whichever it is, and the others go to its neighbours without a jump. (A
+    certainty that rises between two scores would have to fall at once where the next takes over,
+    which a network does not follow.) The second part is the same for all scores that are one
+    token. The first part grows with `score`, so that the order does not end at the whole number.
     """
     edges = torch.arange(12, device=score.device) - 0.5
     below = ((edges - score[:, None] + 1) / 2).clamp(0, 1)
     below[:, 0], below[:, -1] = 0, 1
-    return below.diff(dim=1)
+    anywhere = torch.full((11,), 0.1, device=score.device)
+    anywhere[10] = 0
+    return torch.lerp(anywhere, below.diff(dim=1), (_SURE + (1 - _SURE) * score / 10)[:, None])
 
 
 def precision() -> torch.dtype:
@@ -144,7 +148,8 @@ class States(NamedTuple):
 
 
 class Trainer:
-    def __init__(self, work: Path, start: Path, phase: str) -> None:
+    def __init__(self, work: Path, start: Path, phase: str, sets: int) -> None:
+        self.sets = sets
         self.tokenizer = HFTokenizer.from_file(str(start / "tokenizer.json"))
         self.data = Groups(work, self.tokenizer, plain=phase == "match")
         self.scores = Scores(self.tokenizer)
@@ -374,15 +379,15 @@ class Trainer:
         return found
 
     def _order(self, count: int, chance: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Return queries in the order in which they are learnt, each step's of both kinds."""
+        """Return queries in the order in which they are learnt, `sets` of a step's written sets."""
         steps = -(-count // _STEP)
 
         def drawn(numbers: range, a_step: int) -> npt.NDArray[np.int64]:
-            rounds = -(-steps * a_step // len(numbers))
+            rounds = max(1, -(-steps * a_step // len(numbers)))
             every = np.concatenate([chance.permutation(numbers) for _ in range(rounds)])
             return every[: steps * a_step].reshape(steps, a_step)
 
-        both = [drawn(self.data.sets, _SETS), drawn(self.data.graded, _STEP - _SETS)]
+        both = [drawn(self.data.sets, self.sets), drawn(self.data.graded, _STEP - self.sets)]
         return np.concatenate(both, 1).reshape(-1)
 
     def train(
@@ -510,13 +515,16 @@ def main() -> None:
     parser.add_argument("--start", required=True)
     parser.add_argument("--end", required=True)
     parser.add_argument("--queries", type=int, required=True)
+    parser.add_argument(
+        "--sets", type=int, default=3, help=f"how many of {_STEP} queries are written sets"
+    )
     parser.add_argument("--rate", type=float, default=2e-4, help="the highest")
     parser.add_argument("--fall", type=float, default=0.3, help="last part, in which it falls")
     parser.add_argument("--keep", action="store_true", help="leave END.partial as it was last")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     start = arguments.work / arguments.start  # a path of its own stays what it is
-    trainer = Trainer(arguments.work, start, arguments.phase)
+    trainer = Trainer(arguments.work, start, arguments.phase, arguments.sets)
     trainer.train(
         arguments.queries, arguments.fall, arguments.rate, arguments.work / arguments.end, start,
         arguments.keep,

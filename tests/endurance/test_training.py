@@ -37,14 +37,14 @@ def log(work: Path) -> dict[str, list[dict[str, float]]]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     numbers: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for phase in ("match", "rank", "settle"):
+    for phase in ("match", "rank-2", "settle"):
         lines = (work / f"{phase}.jsonl").read_text("utf-8").splitlines()
         numbers[phase] = [json.loads(line) for line in lines]
     return numbers
 
 
 def test_the_loss_falls(log: dict[str, list[dict[str, float]]]) -> None:
-    for phase, name in (("match", "score"), ("match", "order"), ("rank", "form")):
+    for phase, name in (("match", "score"), ("match", "order"), ("rank-2", "form")):
         values = [line[name] for line in log[phase] if name in line]
         assert values[-1] < 0.95 * values[0], (phase, name, values)
 
