@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 
 class _Phase(NamedTuple):
-    """A run of `training.train`; each begins where the one before ended."""
+    """A run of `training.train`; each begins where the one before ended, the last with a mean."""
 
     name: str
     phase: str
@@ -33,6 +33,7 @@ class _Phase(NamedTuple):
     rate: float
     fall: float
     sets: int = 3
+    """How many queries of a step are written sets."""
 
 
 _GRADED, _GRADED_SHORT = 3_400, 1_500  # queries

@@ -9,10 +9,9 @@ their mean has both (Wortsman et al., "Robust fine-tuning of zero-shot models", 
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
-from training.model import load_checkpoint, save_checkpoint
+from training.model import load_checkpoint, save_as
 
 
 def mean(end: Path, parts: list[tuple[Path, float]]) -> None:
@@ -23,10 +22,7 @@ def mean(end: Path, parts: list[tuple[Path, float]]) -> None:
     for folder, part in others:
         for name, tensor in load_checkpoint(folder)[1].items():
             total[name] += tensor.float() * part
-    end.mkdir(exist_ok=True)
-    save_checkpoint(shape, total, end)
-    for name in ("tokenizer", "tokenizer_config", "generation_config"):
-        shutil.copy(first / f"{name}.json", end)
+    save_as(end, shape, total, first)
 
 
 def main() -> None:

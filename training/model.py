@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -181,6 +182,14 @@ def save_checkpoint(shape: Shape, state: Mapping[str, Tensor], folder: Path) -> 
         "vocab_size": shape.vocab,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+
+
+def save_as(folder: Path, shape: Shape, state: Mapping[str, Tensor], like: Path) -> None:
+    """Write a whole checkpoint to `folder`, which is made, with the tokenizer of `like`."""
+    folder.mkdir(exist_ok=True)
+    save_checkpoint(shape, state, folder)
+    for name in ("tokenizer", "tokenizer_config", "generation_config"):
+        shutil.copy(like / f"{name}.json", folder)
 
 
 def load_checkpoint(folder: Path) -> tuple[Shape, dict[str, Tensor]]:

@@ -40,7 +40,7 @@ from tokenizers import Tokenizer as HFTokenizer
 from torch import Tensor, nn
 
 from training.examples import Example, Groups, Vectors
-from training.model import Qwen3, Shape, load_checkpoint, save_checkpoint
+from training.model import Qwen3, Shape, load_checkpoint, save_as
 from training.teachers import device
 
 LONGEST = 960  # tokens of an example
@@ -149,7 +149,7 @@ class States(NamedTuple):
 
 class Trainer:
     def __init__(self, work: Path, start: Path, phase: str, sets: int) -> None:
-        self.sets = sets
+        self.sets_a_step = sets
         self.tokenizer = HFTokenizer.from_file(str(start / "tokenizer.json"))
         self.data = Groups(work, self.tokenizer, plain=phase == "match")
         self.scores = Scores(self.tokenizer)
@@ -379,7 +379,7 @@ class Trainer:
         return found
 
     def _order(self, count: int, chance: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Return queries in the order in which they are learnt, `sets` of a step's written sets."""
+        """Return queries in the order in which they are learnt, each step's of both kinds."""
         steps = -(-count // _STEP)
 
         def drawn(numbers: range, a_step: int) -> npt.NDArray[np.int64]:
@@ -387,7 +387,10 @@ class Trainer:
             every = np.concatenate([chance.permutation(numbers) for _ in range(rounds)])
             return every[: steps * a_step].reshape(steps, a_step)
 
-        both = [drawn(self.data.sets, self.sets), drawn(self.data.graded, _STEP - self.sets)]
+        both = [
+            drawn(self.data.sets, self.sets_a_step),
+            drawn(self.data.graded, _STEP - self.sets_a_step),
+        ]
         return np.concatenate(both, 1).reshape(-1)
 
     def train(
@@ -440,10 +443,10 @@ class Trainer:
                     evaluated = time.time()
                 self._log(line, end)
                 if time.time() - saved > _SAVE_EVERY:
-                    self.save(partial, start)
+                    save_as(partial, self.model.shape, self.model.state_dict(), start)
                     self._keep_state(partial, optimizer, done, spent + time.time() - begun)
                     saved = time.time()
-        self.save(end, start)
+        save_as(end, self.model.shape, self.model.state_dict(), start)
         if not keep:
             shutil.rmtree(partial, ignore_errors=True)
         self._log({"queries": done, "seconds": round(spent + time.time() - begun),
@@ -500,12 +503,6 @@ class Trainer:
         self.meaning.load_state_dict(state["meaning"])
         optimizer.load_state_dict(state["optimizer"])
         return int(state["done"]), float(state["spent"])
-
-    def save(self, folder: Path, start: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        save_checkpoint(self.model.shape, self.model.state_dict(), folder)
-        for name in ("tokenizer", "tokenizer_config", "generation_config"):
-            shutil.copy(start / f"{name}.json", folder)
 
 
 def main() -> None:
