@@ -435,6 +435,16 @@ def test_what_one_server_fails_the_other_does(
     assert [r["score"] for r in results] == [7] * 60
 
 
+def test_a_server_that_fails_for_good_leaves_the_other_its_chance(
+    two: tuple[CompletionServer, CompletionServer], folder: Path
+) -> None:
+    with Reranker(at_both(*two), tokenizer=folder) as reranker:
+        two[0].misbehave(lambda number, body: 404)
+        two[1].misbehave(lambda number, body: 503 if number < 2 else None)
+        results = reranker.rerank("query", DOCUMENTS)
+    assert [r["score"] for r in results] == [7] * 60
+
+
 def test_a_server_that_comes_back_is_tried_again(
     two: tuple[CompletionServer, CompletionServer],
     folder: Path,

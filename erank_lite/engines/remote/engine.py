@@ -197,11 +197,11 @@ class RemoteEngine(Engine):
             faults += 1
             if not fault.about_the_request:
                 self._pool.leave_out(server, fault)
-            elsewhere = not (fault.about_the_request or self._pool.all_rest)
-            if faults == _ATTEMPTS or not (fault.passing or elsewhere):
+            again = fault.passing or (not fault.about_the_request and self._pool.any_may_serve)
+            if faults == _ATTEMPTS or not again:
                 failure = f"no completion came from the server: {fault}"
                 return document.finished(failure), fault.about_the_request
-            if not elsewhere:
+            if fault.about_the_request or self._pool.all_rest:
                 await asyncio.sleep(pause(faults, fault))
         return document.finished(), True
 

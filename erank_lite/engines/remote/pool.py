@@ -46,6 +46,7 @@ class Server:
         served: what it is, or None while it has not been reached.
         busy: requests under way.
         faults: outages since it last did what was asked.
+        fault: the last of these outages, or None.
         rests_until: the time (`time.monotonic`) before which it is left out.
     """
 
@@ -53,6 +54,7 @@ class Server:
     served: Served | None = None
     busy: int = 0
     faults: int = 0
+    fault: Fault | None = None
     rests_until: float = 0.0
 
     @property
@@ -64,6 +66,11 @@ class Server:
     def rests(self) -> bool:
         """Whether it is left out now."""
         return time.monotonic() < self.rests_until
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether a request has a chance there, now or when it has rested."""
+        return not self.rests or self.fault is None or self.fault.passing
 
 
 class Pool:
@@ -96,6 +103,11 @@ class Pool:
         return sum(server.places for server in self._able) / self.places
 
     @property
+    def any_may_serve(self) -> bool:
+        """Whether a request has a chance at one, now or later."""
+        return any(server.may_serve for server in self.servers)
+
+    @property
     def all_rest(self) -> bool:
         """Whether there is none that would not be left out."""
         return all(server.rests for server in self.servers)
@@ -114,7 +126,7 @@ class Pool:
         """Leave a server out for a while, after what it did."""
         if server.rests:  # another request of the same outage
             return
-        server.faults += 1
+        server.faults, server.fault = server.faults + 1, fault
         seconds = pause(server.faults, fault)
         server.rests_until = time.monotonic() + seconds
         if len(self.servers) > 1:
@@ -122,11 +134,12 @@ class Pool:
 
     def welcome(self, server: Server) -> None:
         """Take note that a server did what was asked."""
-        server.faults, server.rests_until = 0, 0.0
+        server.faults, server.fault, server.rests_until = 0, None, 0.0
 
     @property
     def _able(self) -> list[Server]:
-        return [server for server in self.servers if not server.rests] or self.servers
+        awake = [server for server in self.servers if not server.rests]
+        return awake or [server for server in self.servers if server.may_serve] or self.servers
 
 
 def pause(faults: int, fault: Fault) -> float:
