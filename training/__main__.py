@@ -50,15 +50,20 @@ _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": 
 
 
 def _step(made: Path, *options: object) -> None:
+    """Run `training.OPTIONS`, unless `made` is there and whole."""
     arguments = [str(option) for option in options]
-    if not made.exists():
-        print(f"training.{' '.join(arguments)}", flush=True)
-        done = subprocess.run(
-            [sys.executable, "-m", f"training.{arguments[0]}", *arguments[1:]],
-            env=os.environ | _KEEP_MEMORY,
-        )
-        if done.returncode:
-            sys.exit(f"training.{arguments[0]} failed; the same command goes on from there")
+    begun = made.with_name(f"{made.name}.begun")  # there as long as `made` may be half written
+    if made.exists() and not begun.exists():
+        return
+    begun.touch()
+    print(f"training.{' '.join(arguments)}", flush=True)
+    done = subprocess.run(
+        [sys.executable, "-m", f"training.{arguments[0]}", *arguments[1:]],
+        env=os.environ | _KEEP_MEMORY,
+    )
+    if done.returncode:
+        sys.exit(f"training.{arguments[0]} failed; the same command goes on from there")
+    begun.unlink()
 
 
 def main(work: Path, texts: Path | None, start: Path | None, short: bool) -> None:
