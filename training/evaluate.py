@@ -7,7 +7,9 @@ MODEL is a checkpoint folder, or `erank-tiny` for the one in the package. Prints
 - collections: for each FOLDER in BEIR's layout (WORK/heldout has three, see `training.heldout`),
   nDCG@10 of BM25's first 20 documents (bm25s, English stop words) in the orders of chance, BM25,
   both teachers, the mean of both, the model, and its hybrids with BM25;
-- everyday: of the 40 queries of everyday.jsonl, in how many the answer comes first of eight;
+- everyday, plain: of the 40 queries of everyday.jsonl, whose answers have other words than the query,
+  and of the 40 of plain.jsonl, whose answers have its words, in how many the answer comes first of
+  eight, and the mean score of the answers;
 - places: of 30 held-out answers, by how much the score differs when the answer stands at the
   start, in the middle or at the end of a document of 600 tokens;
 - answers: of 500 held-out pairs of WORK, how many answers were written to their end and read, how
@@ -139,35 +141,46 @@ def _cosines(jobs: list[Job], name: str, work: Path, collection: str) -> npt.NDA
     return np.asarray(np.load(path), np.float64)
 
 
-def _everyday() -> list[dict[str, Any]]:
-    path = Path(__file__).with_name("everyday.jsonl")
+def _asked(name: str) -> list[dict[str, Any]]:
+    path = Path(__file__).with_name(f"{name}.jsonl")
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def everyday_by_teachers(work: Path) -> dict[str, int]:
-    """Return in how many of the everyday queries each teacher has the answer first, and both."""
-    rows = _everyday()
+def first_by_teachers(name: str, work: Path) -> dict[str, int]:
+    """Return in how many queries of a file each teacher has the answer first, and both."""
+    rows = _asked(name)
     found: dict[str, npt.NDArray[np.float64]] = {}
-    for name in TEACHERS:
-        encoder = teacher(name, work)
+    for model in TEACHERS:
+        encoder = teacher(model, work)
         of_queries = embeddings(encoder, [r["query"] for r in rows]).astype(np.float64)
         texts = embeddings(encoder, [d for r in rows for d in r["documents"]]).astype(np.float64)
         texts = texts.reshape(len(rows), -1, texts.shape[-1])
-        found[name] = np.einsum("qe,qde->qd", of_queries, texts)
-    found["mean of both"] = np.mean([found[name] for name in TEACHERS], axis=0)
+        found[model] = np.einsum("qe,qde->qd", of_queries, texts)
+    found["mean of both"] = np.mean([found[model] for model in TEACHERS], axis=0)
     wanted = np.array([r["answer"] for r in rows])
-    return {name: int((cosines.argmax(1) == wanted).sum()) for name, cosines in found.items()}
+    return {model: int((cosines.argmax(1) == wanted).sum()) for model, cosines in found.items()}
 
 
-def everyday(model: str) -> dict[str, Any]:
-    """Return in how many of the everyday queries the answer comes first, and which are missed."""
-    rows = _everyday()
+def first_by(name: str, model: str) -> dict[str, Any]:
+    """Return in how many queries of a file the answer comes first, and which are missed."""
+    rows = _asked(name)
     with Reranker(model) as reranker:
         ranked = list(reranker.rerank_many([(r["query"], r["documents"]) for r in rows]))
     missed = [
         r["id"] for r, docs in zip(rows, ranked, strict=True) if docs[0]["index"] != r["answer"]
     ]
-    return {"first": len(rows) - len(missed), "of": len(rows), "missed": missed}
+    scores = [
+        d["score"]
+        for r, docs in zip(rows, ranked, strict=True)
+        for d in docs
+        if d["index"] == r["answer"]
+    ]
+    return {
+        "first": len(rows) - len(missed),
+        "of": len(rows),
+        "mean score of the answers": round(statistics.mean(scores), 2),
+        "missed": missed,
+    }
 
 
 def places(work: Path, tokenizer: HFTokenizer, model: str) -> dict[str, float]:
@@ -259,14 +272,17 @@ def main() -> None:
     parser.add_argument("--collection", type=Path, action="extend", nargs="+", default=[])
     parser.add_argument("--types", nargs="+", default=["BF16", "Q8_0", "Q4_K_M"])
     parser.add_argument(
-        "--short", action="store_true", help="collections and everyday queries only"
+        "--short", action="store_true", help="collections and both files of queries only"
     )
     arguments = parser.parse_args()
     first, *others = (f"{arguments.model}:{kind}" for kind in arguments.types)
     work = arguments.work
     report: dict[str, Any] = {
         "llama-cpp-python": version("llama-cpp-python"),
-        "everyday": {"model": everyday(first)} | everyday_by_teachers(work),
+        **{
+            name: {"model": first_by(name, first)} | first_by_teachers(name, work)
+            for name in ("everyday", "plain")
+        },
         "collections": {f.name: collection(f, first, work) for f in arguments.collection},
     }
     if not arguments.short:
