@@ -7,9 +7,9 @@ MODEL is a checkpoint folder, or `erank-tiny` for the one in the package. Prints
 - collections: for each FOLDER in BEIR's layout (WORK/heldout has three, see `training.heldout`),
   nDCG@10 of BM25's first 20 documents (bm25s, English stop words) in the orders of chance, BM25,
   both teachers, the mean of both, the model, and its hybrids with BM25;
-- everyday, plain: of the 40 queries of everyday.jsonl, whose answers have other words than the query,
-  and of the 40 of plain.jsonl, whose answers have its words, in how many the answer comes first of
-  eight, and the mean score of the answers;
+- everyday, plain: of the 40 queries of everyday.jsonl, whose answers have other words than the
+  query, and of the 40 of plain.jsonl, whose answers have its words, in how many the answer comes
+  first of eight, and the mean score of the answers;
 - places: of 30 held-out answers, by how much the score differs when the answer stands at the
   start, in the middle or at the end of a document of 600 tokens;
 - answers: of 500 held-out pairs of WORK, how many answers were written to their end and read, how
