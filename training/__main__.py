@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 
 class _Phase(NamedTuple):
-    """A run of `training.train`; each begins where the one before ended, the last with a mean."""
+    """A run of `training.train`, which begins where what stands before it ended."""
 
     name: str
     phase: str
@@ -36,15 +36,24 @@ class _Phase(NamedTuple):
     """How many queries of a step are written sets."""
 
 
+class _Mean(NamedTuple):
+    """A mean of checkpoints' weights; the short form has none."""
+
+    name: str
+    parts: dict[str, float]
+
+
 _GRADED, _GRADED_SHORT = 3_400, 1_500  # queries
-_PHASES = (
+_RECIPE = (
     _Phase("match", "match", 3_000, 900, 3e-4, 0.3),
     _Phase("rank-1", "rank", 1_800, 0, 2e-4, 0.35, 0),
     _Phase("rank-2", "rank", 4_104, 600, 3e-4, 0.5, 4),
     _Phase("rank-3", "rank", 4_200, 0, 2e-4, 0.6),
+    _Mean("mean-1", {"rank-1": 0.3, "rank-2": 0.28, "rank-3": 0.42}),
+    _Phase("rank-4", "rank", 2_400, 0, 1.5e-4, 0.6),
+    _Mean("mean-2", {"rank-1": 0.2, "mean-1": 0.3, "rank-4": 0.5}),
     _Phase("settle", "settle", 960, 90, 1e-4, 0.5),
 )
-_MEAN = {"rank-1": 0.3, "rank-2": 0.28, "rank-3": 0.42}  # what the last phase begins with
 # glibc would give the memory of large tensors back to the system and get it anew at every step.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
@@ -80,18 +89,22 @@ def main(work: Path, texts: Path | None, start: Path | None, short: bool) -> Non
     before = start.resolve() if start else work / "initial"
     if not start:
         _step(before, "initialize", work)
-    for p in _PHASES:
-        queries = p.short if short else p.queries
-        if not queries or (start and p.phase == "match"):
-            continue
-        if p.phase == "settle" and not short:
-            before = work / "mean"
-            _step(before, "mean", before, *(f"{work / n}:{part}" for n, part in _MEAN.items()))
-        end = work / p.name
-        _step(
-            end, "train", work, "--phase", p.phase, "--start", before, "--end", end,
-            "--queries", queries, "--rate", p.rate, "--fall", p.fall, "--sets", p.sets,
-        )  # fmt: skip
+    for made in _RECIPE:
+        end = work / made.name
+        if isinstance(made, _Mean):
+            if short:
+                continue
+            parts = (f"{work / name}:{part}" for name, part in made.parts.items())
+            _step(end, "mean", end, *parts)
+        else:
+            queries = made.short if short else made.queries
+            if not queries or (start and made.phase == "match"):
+                continue
+            _step(
+                end, "train", work, "--phase", made.phase, "--start", before, "--end", end,
+                "--queries", queries, "--rate", made.rate, "--fall", made.fall,
+                "--sets", made.sets,
+            )  # fmt: skip
         before = end
     shutil.copytree(before, work / "erank-tiny", dirs_exist_ok=True)
 

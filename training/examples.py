@@ -18,7 +18,7 @@ from training.tokenizer import template_parts
 Vector = npt.NDArray[np.float16]
 
 HELD_OUT = 300  # graded queries, the last ones, that are never trained on
-HELD_OUT_SETS = 60
+_HELD_OUT_SETS = 60  # from all over the file, whose sets lie by kind and subject
 _LONG_WORDS = (200, 500)  # of a document within others
 _PROMPTS = (
     (INSTRUCTIONS["beir"], 12),
@@ -62,9 +62,10 @@ class Groups:
             for d in read_rows(work / f"{name}.jsonl")
         }
         self._ids_of_texts = list(self._texts)
-        count, end = len(graded) - HELD_OUT, len(self.groups) - HELD_OUT_SETS
-        self.graded, self.sets = range(count), range(len(graded), end)
-        self.held_out = [*range(count, len(graded)), *range(end, len(self.groups))]
+        count, every = len(graded) - HELD_OUT, range(len(graded), len(self.groups))
+        of_sets = every[:: -(-len(every) // _HELD_OUT_SETS)]
+        self.graded, self.sets = range(count), sorted({*every} - {*of_sets})
+        self.held_out = [*range(count, len(graded)), *of_sets]
         head, query, document, tail = template_parts()
         self._head = self._ids("<|im_start|>user\n" + head)
         self._query, self._document = self._ids(query), self._ids(document)

@@ -27,7 +27,7 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -370,7 +370,7 @@ class Trainer:
         first = [
             max(rows, key=lambda row: row[1])[0] >= _ANSWERS
             for number, rows in by_query.items()
-            if number > self.data.sets.start
+            if self.data.groups[number].form == "set"
         ]
         found = {form: round(float(np.mean(values)), 4) for form, values in sorted(right.items())}
         scores = [e.score for e in examples]
@@ -382,7 +382,7 @@ class Trainer:
         """Return queries in the order in which they are learnt, each step's of both kinds."""
         steps = -(-count // _STEP)
 
-        def drawn(numbers: range, a_step: int) -> npt.NDArray[np.int64]:
+        def drawn(numbers: Sequence[int], a_step: int) -> npt.NDArray[np.int64]:
             rounds = max(1, -(-steps * a_step // len(numbers)))
             every = np.concatenate([chance.permutation(numbers) for _ in range(rounds)])
             return every[: steps * a_step].reshape(steps, a_step)
