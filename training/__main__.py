@@ -52,7 +52,7 @@ _RECIPE = (
     _Mean("mean-1", {"rank-1": 0.3, "rank-2": 0.28, "rank-3": 0.42}),
     _Phase("rank-4", "rank", 2_400, 0, 1.5e-4, 0.6),
     _Mean("mean-2", {"rank-1": 0.2, "mean-1": 0.3, "rank-4": 0.5}),
-    _Phase("settle", "settle", 960, 90, 1e-4, 0.5),
+    _Phase("settle", "settle", 1_320, 90, 1e-4, 0.4),
 )
 # glibc would give the memory of large tensors back to the system and get it anew at every step.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}

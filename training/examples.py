@@ -12,13 +12,14 @@ from tokenizers import Tokenizer as HFTokenizer
 
 from erank_lite.families.erank.prompt import INSTRUCTIONS
 from training.pairs import read_graded
+from training.sets import PLAIN
 from training.texts import read_rows
 from training.tokenizer import template_parts
 
 Vector = npt.NDArray[np.float16]
 
 HELD_OUT = 300  # graded queries, the last ones, that are never trained on
-_HELD_OUT_SETS = 60  # from all over the file, whose sets lie by kind and subject
+_HELD_OUT_SETS = 60
 _LONG_WORDS = (200, 500)  # of a document within others
 _PROMPTS = (
     (INSTRUCTIONS["beir"], 12),
@@ -62,10 +63,10 @@ class Groups:
             for d in read_rows(work / f"{name}.jsonl")
         }
         self._ids_of_texts = list(self._texts)
-        count, every = len(graded) - HELD_OUT, range(len(graded), len(self.groups))
-        of_sets = every[:: -(-len(every) // _HELD_OUT_SETS)]
-        self.graded, self.sets = range(count), sorted({*every} - {*of_sets})
-        self.held_out = [*range(count, len(graded)), *of_sets]
+        count, end = len(graded) - HELD_OUT, len(self.groups) - _HELD_OUT_SETS
+        self.graded, self.sets = range(count), range(len(graded), end)
+        self.plain_sets = [n for n in self.sets if self.groups[n].form == PLAIN]
+        self.held_out = [*range(count, len(graded)), *range(end, len(self.groups))]
         head, query, document, tail = template_parts()
         self._head = self._ids("<|im_start|>user\n" + head)
         self._query, self._document = self._ids(query), self._ids(document)

@@ -4,9 +4,10 @@
 
 reads training/edition-2/sets.jsonl.gz (`query`, and `documents`, a list of [grade, text]) and
 writes WORK/sets.jsonl and WORK/set-documents.jsonl, in the form of `training.pairs`, with the first
-teacher's vectors. What a query asks is answered in other words, and most of what does not answer
-stands in the query's own: cosines alone do not teach the difference. Each set gets one text of
-another. A set that asks what one of the everyday queries asks, which are the test, is left out.
+teacher's vectors. In most, what a query asks is answered in other words, and most of what does not
+answer stands in the query's own: cosines alone do not teach the difference. In those that are
+`plain`, answers have the query's words. Each set gets one text of another. A set that asks what one
+of the queries of `training.evaluate` asks is left out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from training.teachers import TEACHERS, embeddings, teacher
 from training.texts import read_rows
 
 _HERE = Path(__file__).parent
+SET, PLAIN = "set", "plain set"  # forms of a query
 _ALIKE = 0.7  # cosine of two queries that ask for nearly the same
 
 
@@ -30,7 +32,8 @@ def main(work: Path) -> None:
     lines = gzip.decompress((_HERE / "edition-2" / "sets.jsonl.gz").read_bytes()).splitlines()
     sets = [json.loads(line) for line in lines]
     model = teacher(TEACHERS[0], work)
-    of_test = embeddings(model, [r["query"] for r in read_rows(_HERE / "everyday.jsonl")])
+    tests = [read_rows(_HERE / f"{name}.jsonl") for name in ("everyday", "plain", "short")]
+    of_test = embeddings(model, [r["query"] for rows in tests for r in rows])
     of_queries = embeddings(model, [s["query"] for s in sets])
     alike = (of_queries.astype(np.float32) @ of_test.astype(np.float32).T).max(1)
     kept = [n for n in range(len(sets)) if alike[n] < _ALIKE]
@@ -46,7 +49,7 @@ def main(work: Path) -> None:
             graded = [*sets[n]["documents"], [0, chance.choice(other)[1]]]
             chance.shuffle(graded)
             row = {
-                "form": "set", "query": sets[n]["query"],
+                "form": PLAIN if sets[n].get("plain") else SET, "query": sets[n]["query"],
                 "documents": [[f"set-{n}-{i}", grade] for i, (grade, _) in enumerate(graded)],
             }  # fmt: skip
             out.write(json.dumps(row, ensure_ascii=False) + "\n")

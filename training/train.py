@@ -41,6 +41,7 @@ from torch import Tensor, nn
 
 from training.examples import Example, Groups, Vectors
 from training.model import Qwen3, Shape, load_checkpoint, save_as
+from training.sets import PLAIN, SET
 from training.teachers import device
 
 LONGEST = 960  # tokens of an example
@@ -148,8 +149,8 @@ class States(NamedTuple):
 
 
 class Trainer:
-    def __init__(self, work: Path, start: Path, phase: str, sets: int) -> None:
-        self.sets_a_step = sets
+    def __init__(self, work: Path, start: Path, phase: str, sets: int, plain: int = 0) -> None:
+        self.sets_a_step, self.plain_a_step = sets, plain
         self.tokenizer = HFTokenizer.from_file(str(start / "tokenizer.json"))
         self.data = Groups(work, self.tokenizer, plain=phase == "match")
         self.scores = Scores(self.tokenizer)
@@ -219,7 +220,7 @@ class Trainer:
         return [found[i] for i in range(len(examples))]
 
     def loss(self, examples: list[Example]) -> tuple[Tensor, dict[str, float]]:
-        states = self.states(self.model, examples, filled=True)
+        states = self.states(self.model, examples, filled=self.own is None)
 
         def logits(places: list[int]) -> Tensor:
             at = torch.stack([s.last[p] for s, p in zip(states, places, strict=True)])
@@ -234,13 +235,7 @@ class Trainer:
             target = settled(self.settled_score(examples))
         digits = torch.cat([target[:, :1], target[:, 1:2] + target[:, 10:], target[:, 2:10]], 1)
         of_score = -(digits * first[:, self.scores.digits]).sum(-1).mean()
-        # After a `1` it must be told whether the score is 1 or 10; after another digit it ends.
-        written = [e.ids[e.answer + 1] for e in examples]
-        following = torch.tensor([e.ids[e.answer + 2] for e in examples], device=self.device)
-        weight = torch.tensor(
-            [1.0 if w == self.scores.digits[1] else 0.05 for w in written], device=self.device
-        )
-        of_end = -(weight * second.gather(1, following[:, None])[:, 0]).mean()
+        of_end = self._end_loss(second, target, examples)
         tens = [i for i, e in enumerate(examples) if round(e.score) == 10]
         if tens:
             after = torch.stack([states[i].last[answer[i] + 2] for i in tens])
@@ -263,6 +258,19 @@ class Trainer:
             numbers |= {"order": of_order.item(), "grade": of_grade.item()}
             numbers["meaning"] = of_meaning.item()
         return total, numbers
+
+    def _end_loss(self, second: Tensor, target: Tensor, examples: list[Example]) -> Tensor:
+        """Return how far what follows the answer's first digit is from the target, in nats."""
+        if self.own is not None:  # after a `1` in every example: 1 and 10 have what the target says
+            one, ten = second[:, self.scores.close], second[:, self.scores.digits[0]]
+            return -(target[:, 1] * one + target[:, 10] * ten).mean()
+        # After a `1` it must be told whether it is 1 or 10; after another digit it ends.
+        written = [e.ids[e.answer + 1] for e in examples]
+        following = torch.tensor([e.ids[e.answer + 2] for e in examples], device=self.device)
+        weight = torch.tensor(
+            [1.0 if w == self.scores.digits[1] else 0.05 for w in written], device=self.device
+        )
+        return -(weight * second.gather(1, following[:, None])[:, 0]).mean()
 
     def _order_loss(
         self, first: Tensor, second: Tensor, score: Tensor, examples: list[Example]
@@ -370,7 +378,7 @@ class Trainer:
         first = [
             max(rows, key=lambda row: row[1])[0] >= _ANSWERS
             for number, rows in by_query.items()
-            if self.data.groups[number].form == "set"
+            if self.data.groups[number].form in (SET, PLAIN)
         ]
         found = {form: round(float(np.mean(values)), 4) for form, values in sorted(right.items())}
         scores = [e.score for e in examples]
@@ -379,19 +387,20 @@ class Trainer:
         return found
 
     def _order(self, count: int, chance: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Return queries in the order in which they are learnt, each step's of both kinds."""
+        """Return queries in the order in which they are learnt, each step's of all kinds."""
         steps = -(-count // _STEP)
 
         def drawn(numbers: Sequence[int], a_step: int) -> npt.NDArray[np.int64]:
-            rounds = max(1, -(-steps * a_step // len(numbers)))
+            rounds = -(-steps * a_step // len(numbers)) if a_step else 1
             every = np.concatenate([chance.permutation(numbers) for _ in range(rounds)])
             return every[: steps * a_step].reshape(steps, a_step)
 
-        both = [
+        all_kinds = [
             drawn(self.data.sets, self.sets_a_step),
-            drawn(self.data.graded, _STEP - self.sets_a_step),
+            drawn(self.data.plain_sets, self.plain_a_step),
+            drawn(self.data.graded, _STEP - self.sets_a_step - self.plain_a_step),
         ]
-        return np.concatenate(both, 1).reshape(-1)
+        return np.concatenate(all_kinds, 1).reshape(-1)
 
     def train(
         self, count: int, fall: float, rate: float, end: Path, start: Path, keep: bool
@@ -515,13 +524,16 @@ def main() -> None:
     parser.add_argument(
         "--sets", type=int, default=3, help=f"how many of {_STEP} queries are written sets"
     )
+    parser.add_argument(
+        "--plain", type=int, default=0, help="how many more are sets with plain answers"
+    )
     parser.add_argument("--rate", type=float, default=2e-4, help="the highest")
     parser.add_argument("--fall", type=float, default=0.3, help="last part, in which it falls")
     parser.add_argument("--keep", action="store_true", help="leave END.partial as it was last")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     start = arguments.work / arguments.start  # a path of its own stays what it is
-    trainer = Trainer(arguments.work, start, arguments.phase, arguments.sets)
+    trainer = Trainer(arguments.work, start, arguments.phase, arguments.sets, arguments.plain)
     trainer.train(
         arguments.queries, arguments.fall, arguments.rate, arguments.work / arguments.end, start,
         arguments.keep,
