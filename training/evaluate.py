@@ -7,9 +7,10 @@ MODEL is a checkpoint folder, or `erank-tiny` for the one in the package. Prints
 - collections: for each FOLDER in BEIR's layout (WORK/heldout has three, see `training.heldout`),
   nDCG@10 of BM25's first 20 documents (bm25s, English stop words) in the orders of chance, BM25,
   both teachers, the mean of both, the model, and its hybrids with BM25;
-- everyday, plain: of the 40 queries of everyday.jsonl, whose answers have other words than the
-  query, and of the 40 of plain.jsonl, whose answers have its words, in how many the answer comes
-  first of eight, and the mean score of the answers;
+- everyday, plain, short: of the 40 queries of everyday.jsonl, whose answers have other words than
+  the query, of the 40 of plain.jsonl, whose answers have its words, and the 40 of short.jsonl,
+  where all documents are of a few words too, in how many the answer comes first of eight, and the
+  mean score of the answers;
 - places: of 30 held-out answers, by how much the score differs when the answer stands at the
   start, in the middle or at the end of a document of 600 tokens;
 - answers: of 500 held-out pairs of WORK, how many answers were written to their end and read, how
@@ -43,7 +44,7 @@ from erank_lite import Reranker, hybrid_scores
 from training.examples import HELD_OUT
 from training.pairs import read_graded
 from training.teachers import TEACHERS, embeddings, teacher
-from training.texts import read_rows
+from training.texts import QUERIES, read_rows
 
 _DEPTH = 20
 _ANSWERS = 500
@@ -272,7 +273,7 @@ def main() -> None:
     parser.add_argument("--collection", type=Path, action="extend", nargs="+", default=[])
     parser.add_argument("--types", nargs="+", default=["BF16", "Q8_0", "Q4_K_M"])
     parser.add_argument(
-        "--short", action="store_true", help="collections and both files of queries only"
+        "--short", action="store_true", help="collections and files of queries only"
     )
     arguments = parser.parse_args()
     first, *others = (f"{arguments.model}:{kind}" for kind in arguments.types)
@@ -281,7 +282,7 @@ def main() -> None:
         "llama-cpp-python": version("llama-cpp-python"),
         **{
             name: {"model": first_by(name, first)} | first_by_teachers(name, work)
-            for name in ("everyday", "plain")
+            for name in QUERIES
         },
         "collections": {f.name: collection(f, first, work) for f in arguments.collection},
     }

@@ -33,6 +33,8 @@ HELD_OUT = {
         "Google Engineering",
     ),
 }  # fmt: skip
+# Files beside this one, of queries that are asked of a model and never learnt.
+QUERIES = ("everyday", "plain", "short")
 
 
 class Passage(NamedTuple):
