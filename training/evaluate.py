@@ -44,7 +44,7 @@ from erank_lite import Reranker, hybrid_scores
 from training.examples import HELD_OUT
 from training.pairs import read_graded
 from training.teachers import TEACHERS, embeddings, teacher
-from training.texts import QUERIES, read_rows
+from training.texts import QUERIES, queries, read_rows
 
 _DEPTH = 20
 _ANSWERS = 500
@@ -142,14 +142,9 @@ def _cosines(jobs: list[Job], name: str, work: Path, collection: str) -> npt.NDA
     return np.asarray(np.load(path), np.float64)
 
 
-def _asked(name: str) -> list[dict[str, Any]]:
-    path = Path(__file__).with_name(f"{name}.jsonl")
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
 def first_by_teachers(name: str, work: Path) -> dict[str, int]:
     """Return in how many queries of a file each teacher has the answer first, and both."""
-    rows = _asked(name)
+    rows = queries(name)
     found: dict[str, npt.NDArray[np.float64]] = {}
     for model in TEACHERS:
         encoder = teacher(model, work)
@@ -164,7 +159,7 @@ def first_by_teachers(name: str, work: Path) -> dict[str, int]:
 
 def first_by(name: str, model: str) -> dict[str, Any]:
     """Return in how many queries of a file the answer comes first, and which are missed."""
-    rows = _asked(name)
+    rows = queries(name)
     with Reranker(model) as reranker:
         ranked = list(reranker.rerank_many([(r["query"], r["documents"]) for r in rows]))
     missed = [

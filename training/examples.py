@@ -52,8 +52,8 @@ class Example(NamedTuple):
 class Groups:
     """The queries of a folder, each with its documents: graded by teachers, and written sets."""
 
-    def __init__(self, work: Path, tokenizer: HFTokenizer, plain: bool = False) -> None:
-        """Read WORK; `plain` asks in few words of its own, not in ERank's prompt."""
+    def __init__(self, work: Path, tokenizer: HFTokenizer, short_prompt: bool = False) -> None:
+        """Read WORK; `short_prompt` asks in few words of its own, not in ERank's prompt."""
         self._tokenizer = tokenizer
         graded, sets = read_graded(work / "graded.jsonl"), read_graded(work / "sets.jsonl")
         self.groups = [*graded, *sets]
@@ -71,9 +71,9 @@ class Groups:
         self._head = self._ids("<|im_start|>user\n" + head)
         self._query, self._document = self._ids(query), self._ids(document)
         self._tail = self._ids(tail + "<|im_end|>\n<|im_start|>assistant\n")
-        self._plain = (
+        self._short_prompt = (
             [self._ids(t) for t in ("Query: ", "\nDocument: ", "\nRelevance (0-10): ")]
-            if plain else None
+            if short_prompt else None
         )  # fmt: skip
         self._instructions = [self._ids(text) for text, _ in _PROMPTS]
         self._weights = [weight for _, weight in _PROMPTS]
@@ -108,8 +108,8 @@ class Groups:
         instruction = self._instructions[0]
         if chance:
             instruction = chance.choices(self._instructions, self._weights)[0]
-        if self._plain:
-            before, between, tail = self._plain
+        if self._short_prompt:
+            before, between, tail = self._short_prompt
         else:
             before, between = [*self._head, *instruction, *self._query], self._document
             tail = self._tail
@@ -121,7 +121,7 @@ class Groups:
             text = self.text(identifier)
             if chance and chance.random() < long:
                 text = self._within_others(text, chance)
-            end = [] if self._plain else self._form
+            end = [] if self._short_prompt else self._form
             answer = [*self._ids(str(round(score))), *self._close]
             room = longest - len(start) - len(tail) - len(end) - len(answer)
             document = self._ids(text)[: max(room, 8)]

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from training.teachers import TEACHERS, embeddings, teacher
-from training.texts import QUERIES, read_rows
+from training.texts import QUERIES, queries
 
 _HERE = Path(__file__).parent
 SET, PLAIN = "set", "plain set"  # forms of a query
@@ -32,8 +32,7 @@ def main(work: Path) -> None:
     lines = gzip.decompress((_HERE / "edition-2" / "sets.jsonl.gz").read_bytes()).splitlines()
     sets = [json.loads(line) for line in lines]
     model = teacher(TEACHERS[0], work)
-    tests = [read_rows(_HERE / f"{name}.jsonl") for name in QUERIES]
-    of_test = embeddings(model, [r["query"] for rows in tests for r in rows])
+    of_test = embeddings(model, [r["query"] for name in QUERIES for r in queries(name)])
     of_queries = embeddings(model, [s["query"] for s in sets])
     alike = (of_queries.astype(np.float32) @ of_test.astype(np.float32).T).max(1)
     kept = [n for n in range(len(sets)) if alike[n] < _ALIKE]

@@ -14,7 +14,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 HASHES = {
     "passages.jsonl.gz": "d122808d39fc8ead078bb052ed8aff16200de9710b369b2ba94be5f7bb660771",
@@ -59,10 +59,15 @@ def _rows(folder: Path, name: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in gzip.decompress(content).decode().splitlines()]
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the objects of a file in lines of JSON."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def queries(name: str) -> list[dict[str, Any]]:
+    """Return one of `QUERIES`: each with its `documents` and the place of its `answer`."""
+    return read_rows(Path(__file__).with_name(f"{name}.jsonl"))
 
 
 def passages(folder: Path) -> list[Passage]:

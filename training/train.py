@@ -152,7 +152,7 @@ class Trainer:
     def __init__(self, work: Path, start: Path, phase: str, sets: int, plain: int = 0) -> None:
         self.sets_a_step, self.plain_a_step = sets, plain
         self.tokenizer = HFTokenizer.from_file(str(start / "tokenizer.json"))
-        self.data = Groups(work, self.tokenizer, plain=phase == "match")
+        self.data = Groups(work, self.tokenizer, short_prompt=phase == "match")
         self.scores = Scores(self.tokenizer)
         self.device, self.dtype = device(), precision()
         self.phase = phase
