@@ -25,7 +25,11 @@ _STEP = 1e-6
 
 
 class Journal:
-    """The queries that a job has finished."""
+    """The queries that a job has finished.
+
+    Attributes:
+        skipped: why, by number, of those that could not be used.
+    """
 
     def __init__(self, out: Path, job: Mapping[str, Any], force: bool = False) -> None:
         """Open the journal of an output, or begin it.
@@ -41,6 +45,7 @@ class Journal:
         """
         self._path = unfinished(out)
         self._places: dict[int, tuple[int, int]] = {}
+        self.skipped: dict[int, str] = {}
         head = json_line({"job": job}).encode("utf-8", "backslashreplace") + b"\n"
         try:
             if force:
@@ -66,14 +71,18 @@ class Journal:
     def _look_through(self, at: int) -> None:
         for line in self._file:
             try:
-                number = json.loads(line)["number"] if line.endswith(b"\n") else None
-            except (ValueError, KeyError, TypeError):
-                number = None
-            if number is None:  # cut off: nothing after it is of use
+                kept = json.loads(line) if line.endswith(b"\n") else {}
+                number, record = kept["number"], kept["record"]
+            except (ValueError, KeyError, TypeError):  # cut off: nothing after it is of use
                 self._file.truncate(at)
                 break
-            self._places[number] = (at, len(line))
+            self._note(number, record, at, len(line))
             at += len(line)
+
+    def _note(self, number: int, record: Mapping[str, Any], at: int, size: int) -> None:
+        self._places[number] = (at, size)
+        if "failure" in record:
+            self.skipped[number] = record["failure"]
 
     def __contains__(self, number: int) -> bool:
         return number in self._places
@@ -98,7 +107,7 @@ class Journal:
                 f"`{self._path}` cannot be written: {error.strerror}",
                 "make room, and give the same command again: it goes on from there",
             ) from None
-        self._places[number] = (at, len(data))
+        self._note(number, record, at, len(data))
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the records in the order of the input."""

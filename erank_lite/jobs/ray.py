@@ -20,7 +20,7 @@ from erank_lite.effort import Effort
 from erank_lite.errors import ErankLiteError, InputError, ModelError, missing_extra
 from erank_lite.jobs.inputs import Entry, Queries
 from erank_lite.jobs.outputs import Journal
-from erank_lite.jobs.run import Settings, Summary, in_order, to_read, without_texts
+from erank_lite.jobs.run import Settings, Summary, finished, in_order, skip, to_read, without_texts
 from erank_lite.reranker import Reranker
 from erank_lite.util.reporter import SILENT, Reporter
 
@@ -148,7 +148,7 @@ def run_on_ray(
     began = time.monotonic()
     summary = Summary()
     left = [entry for entry in in_order(entries) if entry.number not in journal]
-    summary.before = len(entries) - len(left)
+    summary.before = finished(journal, entries)
     total = sum(to_read(entry, settings) for entry in entries)
     done = total - sum(to_read(entry, settings) for entry in left)
     try:
@@ -186,7 +186,7 @@ def run_on_ray(
                 if isinstance(results, str):
                     if not skip_mistakes:
                         raise InputError(f"query {entry.id}: {results}")
-                    summary.skip(journal, entry, results)
+                    skip(journal, entry, results)
                     continue
                 summary.keep(journal, entry, results, settings)
                 done += to_read(entry, settings)
@@ -194,8 +194,7 @@ def run_on_ray(
     finally:
         for actor in actors:
             ray.kill(actor)
-    summary.queries = sum(entry.number in journal for entry in entries) - len(summary.skipped)
-    summary.seconds = time.monotonic() - began
+    summary.end(journal, entries, began)
     return summary
 
 

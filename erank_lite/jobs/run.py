@@ -41,11 +41,11 @@ class Summary:
     """What was done.
 
     Attributes:
-        queries: that are finished, those of earlier runs counted.
+        queries: that are finished, those of earlier runs counted, those skipped not.
         before: how many of these were finished before.
         documents: that were scored in this run.
         failures: documents that could not be.
-        skipped: (id, why) of queries that could not be used.
+        skipped: (id, why) of queries that could not be used, those of earlier runs too.
         seconds: that this run took.
     """
 
@@ -64,10 +64,22 @@ class Summary:
         self.documents += len(results)
         self.failures += sum(result["failure"] is not None for result in results)
 
-    def skip(self, journal: Journal, entry: Entry, why: str) -> None:
-        """Write a query that cannot be used down, and why."""
-        journal.add(entry.number, {"id": entry.id, "results": [], "failure": why})
-        self.skipped.append((entry.id, why))
+    def end(self, journal: Journal, entries: Sequence[Entry], began: float) -> None:
+        """Count what the journal has of the queries, and the seconds since `began`."""
+        self.skipped = [(e.id, journal.skipped[e.number]) for e in entries
+                        if e.number in journal.skipped]  # fmt: skip
+        self.queries = finished(journal, entries)
+        self.seconds = time.monotonic() - began
+
+
+def finished(journal: Journal, entries: Sequence[Entry]) -> int:
+    """Return how many of the queries have results."""
+    return sum(e.number in journal and e.number not in journal.skipped for e in entries)
+
+
+def skip(journal: Journal, entry: Entry, why: str) -> None:
+    """Write a query that cannot be used down, and why."""
+    journal.add(entry.number, {"id": entry.id, "results": [], "failure": why})
 
 
 def shard(entries: Sequence[Entry], number: int, of: int) -> list[Entry]:
@@ -122,31 +134,30 @@ def run(
     began = time.monotonic()
     summary = Summary()
     left = [entry for entry in in_order(entries) if entry.number not in journal]
-    summary.before = len(entries) - len(left)
+    summary.before = finished(journal, entries)
     total = sum(to_read(entry, settings) for entry in entries)
     done = total - sum(to_read(entry, settings) for entry in left)
     reporter.watch(reranker.engine)
 
-    def finished(count: int) -> None:
+    def tell(count: int) -> None:
         nonlocal done
         done += count
         reporter.progress("documents", done, total, "documents")
 
-    finished(0)
+    tell(0)
     while left:
         begun = _Begun(queries, left)
         try:
-            for entry, results in _ranked(reranker, begun, settings, finished):
+            for entry, results in _ranked(reranker, begun, settings, tell):
                 summary.keep(journal, entry, results, settings)
             break
         except InputError as error:
             bad = begun.last
             if not skip_mistakes or bad is None or bad.number in journal:
                 raise
-            summary.skip(journal, bad, error.message)
+            skip(journal, bad, error.message)
             left = [entry for entry in left if entry.number not in journal]
-    summary.queries = sum(entry.number in journal for entry in entries) - len(summary.skipped)
-    summary.seconds = time.monotonic() - began
+    summary.end(journal, entries, began)
     return summary
 
 
@@ -167,7 +178,7 @@ class _Begun:
 
 
 def _ranked(
-    reranker: Reranker, begun: _Begun, settings: Settings, finished: Callable[[int], None]
+    reranker: Reranker, begun: _Begun, settings: Settings, tell: Callable[[int], None]
 ) -> Iterator[tuple[Entry, list[dict[str, Any]]]]:
     """Yield each query as all its documents are finished, best first."""
     waiting: dict[int, list[dict[str, Any]]] = {}
@@ -176,7 +187,7 @@ def _ranked(
     ):
         results = waiting.setdefault(place, [])
         results.append(without_texts(result))
-        finished(result.get("level") is not None or result["failure"] is not None)
+        tell(result.get("level") is not None or result["failure"] is not None)
         if len(results) == begun.entries[place].documents:
             yield begun.entries[place], sort_results(waiting.pop(place))
 

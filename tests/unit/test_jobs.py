@@ -261,6 +261,8 @@ def test_a_query_that_cannot_be_used_is_skipped_and_told(tmp_path: Path) -> None
         with Journal(out, {}) as journal, pytest.raises(InputError, match="fit the context"):
             run(reranker, found, found.entries, journal, Settings())
         with Journal(out, {}) as journal:
+            run(reranker, found, found.entries[:3], journal, Settings(), skip_mistakes=True)
+        with Journal(out, {}) as journal:  # what was skipped in an earlier run is told again
             summary = run(reranker, found, found.entries, journal, Settings(), skip_mistakes=True)
             journal.finish(out)
     assert [name for name, _ in summary.skipped] == ["q2"] and summary.queries == 4
