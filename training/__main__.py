@@ -34,6 +34,8 @@ class _Phase(NamedTuple):
     fall: float
     sets: int = 3
     """How many queries of a step are written sets."""
+    plain: int = 0
+    """How many more are sets with plain answers."""
 
 
 class _Mean(NamedTuple):
@@ -52,7 +54,9 @@ _RECIPE = (
     _Mean("mean-1", {"rank-1": 0.3, "rank-2": 0.28, "rank-3": 0.42}),
     _Phase("rank-4", "rank", 2_400, 0, 1.5e-4, 0.6),
     _Mean("mean-2", {"rank-1": 0.2, "mean-1": 0.3, "rank-4": 0.5}),
-    _Phase("settle", "settle", 1_320, 90, 1e-4, 0.4),
+    _Phase("rank-5", "rank", 1_500, 0, 1.5e-4, 0.6, 1, 2),
+    _Mean("mean-3", {"mean-2": 0.3, "rank-5": 0.7}),
+    _Phase("settle", "settle", 960, 90, 1e-4, 0.5, 2, 1),
 )
 # glibc would give the memory of large tensors back to the system and get it anew at every step.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
@@ -103,7 +107,7 @@ def main(work: Path, texts: Path | None, start: Path | None, short: bool) -> Non
             _step(
                 end, "train", work, "--phase", made.phase, "--start", before, "--end", end,
                 "--queries", queries, "--rate", made.rate, "--fall", made.fall,
-                "--sets", made.sets,
+                "--sets", made.sets, "--plain", made.plain,
             )  # fmt: skip
         before = end
     shutil.copytree(before, work / "erank-tiny", dirs_exist_ok=True)
