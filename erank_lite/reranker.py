@@ -106,9 +106,9 @@ class Reranker:
         ... ]
         >>> with Reranker("erank-tiny") as reranker:
         ...     for result in reranker.rerank("why is the sky blue", docs):
-        ...         print(result["rank"], result["score"], result["content"])
-        1 10 The sky looks blue because air scatters blue light more than red.
-        2 1 Mars has two small moons.
+        ...         print(result["rank"], result["score"] > 5, result["content"])
+        1 True The sky looks blue because air scatters blue light more than red.
+        2 False Mars has two small moons.
     """
 
     def __init__(
@@ -227,17 +227,17 @@ class Reranker:
 
         Example:
             >>> docs = [
-            ...     {"id": "lions", "content": "The lion is the only cat that lives in groups."},
-            ...     {"id": "tyres", "content": "A bicycle tyre that loses air has a hole."},
+            ...     {"id": "mars", "content": "Mars has two small moons."},
+            ...     {"id": "sky", "content": "The sky is blue because air scatters blue light."},
             ... ]
             >>> with Reranker("erank-tiny", threads=1) as reranker:
-            ...     best, other = reranker.rerank("bicycle tyre loses air", docs)
+            ...     best, other = reranker.rerank("why is the sky blue", docs)
             >>> best["id"], best["rank"], best["index"], best["forced"], best["failure"]
-            ('tyres', 1, 1, False, None)
+            ('sky', 1, 1, False, None)
             >>> best["rank_score"] == best["score"] * best["probability"]
             True
             >>> best["completion"]
-            '<think>All terms found.</think><answer>10</answer>'
+            '<think>\\n\\n</think>\\n\\n<answer>10</answer>'
         """
         return sort_results(
             list(self.iter_rerank(query, docs, instruction, truncate_length, effort=effort))

@@ -18,10 +18,10 @@ app = typer.Typer(add_completion=False)
 _SHOWN = 4
 _INDENT = 9  # what stands before a document: its mark and its rank score
 _BEFORE = """\
-{model} reads each document with the query, says how many of the query's terms it
-found, and scores it from 0 to 10. The number is score × Pr(score), which makes the
-order; {mark} marks what was written to answer the query. A model this small is often
-wrong, in the order and in what it says.
+{model} reads each document with the query and scores it from 0 to 10. The number is
+score × Pr(score), which makes the order; {mark} marks the text that answers, in the query's
+words or in others. A model this small is wrong now and then, and it does not reason; a
+larger one says why.
 """
 _NEXT = """\
 Your own documents, one a line, or as .jsonl, .csv, a folder of text files:
@@ -91,12 +91,11 @@ def _print(console: Terminal, query: str, results: list[dict[str, Any]], mark: s
     )
     for result in results[:_SHOWN]:
         head = f" {mark if result['answers'] else ' '} {_number(result):>5}"
-        said = printable(result["failure"] or result["reasoning"])
-        for text, style in ((result["content"], ""), (said, "dim")):
-            lines = textwrap.wrap(text, width - _INDENT) or [""]
-            for line in lines:
-                console.print(Text(f"{head:{_INDENT}}{line}", style=style), soft_wrap=True)
-                head = ""
+        for line in textwrap.wrap(result["content"], width - _INDENT):
+            console.print(Text(f"{head:{_INDENT}}{line}"), soft_wrap=True)
+            head = ""
+        if result["failure"]:
+            console.print(Text(" " * _INDENT + printable(result["failure"]), style="dim"))
     rest = ", ".join(map(_number, results[_SHOWN:]))
     console.print(f"   the others: {rest}\n", soft_wrap=True)
 

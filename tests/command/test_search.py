@@ -12,7 +12,7 @@ from support.command import COMMAND
 pytest.importorskip("pathspec")
 pytest.importorskip("semantic_text_splitter")
 
-LOAF = "A loaf stays fresh for four days in a bread box."
+LOAF = "A loaf stays fresh for four days if it is kept in a bread box."
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 
 COMMAND = str(Path(sys.executable).with_name("erank-lite"))
-DOCS = ["The bakery opens at six.", "A loaf stays fresh in a bread box.", "Bread is baked."]
+DOCS = ["The bakery opens at six.", "Bread stays fresh in a bread box.", "Bread is baked."]
 BODY = {"query": "how does bread stay fresh", "documents": DOCS}
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.erank_tiny import REASONING
 
 from erank_lite import Reranker
 from erank_lite.cli.demo import queries
@@ -68,7 +67,7 @@ def test_every_answer_has_the_form(exact: list[list[dict[str, Any]]]) -> None:
     for result in in_order(exact):
         assert result["failure"] is None and not result["forced"], result["completion"]
         assert result["score"] in range(11)
-        assert REASONING.fullmatch(result["reasoning"].strip()), result["reasoning"]
+        assert result["completion"].startswith("<think>\n\n</think>\n\n<answer>")
 
 
 @pytest.mark.parametrize("thinking", ["full", "none"])
@@ -103,24 +102,19 @@ def test_together_is_as_alone(
     assert statistics.mean(differences) < 0.02
 
 
-@pytest.mark.parametrize(
-    ("kind", "same", "difference"), [("Q8_0", 0.95, 0.1), ("Q4_K_M", 0.7, 0.4)]
-)
-def test_quantization_keeps_the_scores(
-    jobs: list[tuple[str, list[dict[str, Any]]]],
-    exact: list[list[dict[str, Any]]],
-    kind: str,
-    same: float,
-    difference: float,
-) -> None:
-    pairs = list(
-        zip(
-            in_order(results_of(jobs, f"erank-tiny:{kind}", strict=True)), in_order(exact),
-            strict=True,
-        )
-    )  # fmt: skip
-    assert sum(a["score"] == b["score"] for a, b in pairs) >= same * len(pairs)
-    assert statistics.mean(abs(a["rank_score"] - b["rank_score"]) for a, b in pairs) < difference
+def test_quantization_keeps_the_scores() -> None:
+    # Of 500 held-out pairs, Q8_0 has the same score for 94 %, Q4_K_M for 75 %; rank scores differ
+    # by 0.03 and 0.15 in the mean (benchmarks/results/erank-tiny.json).
+    path = Path(__file__).parents[2] / "training" / "everyday.jsonl"
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()][:20]
+    jobs = [(r["query"], [{"content": d} for d in r["documents"]]) for r in rows]
+    exact = in_order(results_of(jobs, "erank-tiny:BF16", strict=True))
+    for kind, same, difference in (("Q8_0", 0.92, 0.05), ("Q4_K_M", 0.65, 0.2)):
+        rounded = in_order(results_of(jobs, f"erank-tiny:{kind}", strict=True))
+        pairs = list(zip(rounded, exact, strict=True))
+        assert sum(a["score"] == b["score"] for a, b in pairs) >= same * len(pairs), kind
+        between = statistics.mean(abs(a["rank_score"] - b["rank_score"]) for a, b in pairs)
+        assert between < difference, kind
 
 
 def test_it_is_converted_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -226,7 +220,6 @@ def test_the_demo() -> None:
         assert shown.count("✓") == sum(d["answers"] for d in query["documents"])
     copied = 'erank-lite rerank --model Alibaba-NLP/ERank-4B --query "your question" documents.txt'
     assert f"  {copied}\n" in done.stdout
-    assert "terms found." in done.stdout
 
 
 def test_a_reader_of_the_demo_who_goes_away() -> None:

@@ -13,7 +13,8 @@ from erank_lite.families.erank.vocabulary import ScoreVocabulary
 from erank_lite.load import load
 from erank_lite.types import Request
 
-QUERY, TEXTS = next((q["query"], [d["content"] for d in q["documents"]]) for q in queries())
+# The second query: in the first, two scores of a document are so close that noise decides.
+QUERY, TEXTS = [(q["query"], [d["content"] for d in q["documents"]]) for q in queries()][1]
 
 
 def completions(cuts: Sequence[int]) -> list[ProbeGuide]:
