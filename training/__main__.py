@@ -90,6 +90,7 @@ def main(work: Path, texts: Path | None, start: Path | None, short: bool) -> Non
     _step(work / "queries.jsonl", "queries", work, *from_texts)
     _step(work / "set-documents.npy", "sets", work)
     _step(work / "graded.jsonl", "pairs", work, *graded)
+    _step(work / "queries.npy", "pairs", work, "--vectors")  # where graded.jsonl was brought
     before = start.resolve() if start else work / "initial"
     if not start:
         _step(before, "initialize", work)

@@ -1,9 +1,12 @@
 """Choose documents for each query, and let the teachers grade them.
 
     python -m training.pairs WORK [--queries 6000] [--also-mpnet]
+    python -m training.pairs WORK --vectors
 
 reads WORK/documents.jsonl and WORK/queries.jsonl and writes WORK/graded.jsonl: `form`, `query` and
 `documents`, a list of [id, grade from 0 to 10]. A long document's id is its pieces', joined by `+`.
+The first teacher's vectors go to WORK/documents.npy and WORK/queries.npy; with `--vectors` only
+these are made, for a graded.jsonl that is there.
 The grade of a pair is the cosine of both texts' embeddings, mapped to the scale by `grade`; of
 several teachers their mean, of a long document that of its best piece.
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -195,5 +199,9 @@ if __name__ == "__main__":
     parser.add_argument("work", type=Path)
     parser.add_argument("--queries", type=int, default=6_000)
     parser.add_argument("--also-mpnet", action="store_true", help="the mean of both teachers")
+    parser.add_argument("--vectors", action="store_true", help="only the first teacher's vectors")
     arguments = parser.parse_args()
+    if arguments.vectors:
+        Pool(arguments.work)
+        sys.exit()
     main(arguments.work, arguments.queries, arguments.also_mpnet)

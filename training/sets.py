@@ -7,7 +7,7 @@ writes WORK/sets.jsonl and WORK/set-documents.jsonl, in the form of `training.pa
 teacher's vectors. In most, what a query asks is answered in other words, and most of what does not
 answer stands in the query's own: cosines alone do not teach the difference. In those that are
 `plain`, answers have the query's words. Each set gets one text of another. A set that asks what one
-of the queries of `training.evaluate` asks is left out.
+of the queries of `training.evaluate` asks, or has a text of theirs, is left out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import gzip
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,23 @@ SET, PLAIN = "set", "plain set"  # forms of a query
 _ALIKE = 0.7  # cosine of two queries that ask for nearly the same
 
 
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
 def main(work: Path) -> None:
     lines = gzip.decompress((_HERE / "edition-2" / "sets.jsonl.gz").read_bytes()).splitlines()
     sets = [json.loads(line) for line in lines]
     model = teacher(TEACHERS[0], work)
-    of_test = embeddings(model, [r["query"] for name in QUERIES for r in queries(name)])
+    tests = [r for name in QUERIES for r in queries(name)]
+    of_test = embeddings(model, [r["query"] for r in tests])
+    texts_of_test = {_words(text) for r in tests for text in r["documents"]}
     of_queries = embeddings(model, [s["query"] for s in sets])
     alike = (of_queries.astype(np.float32) @ of_test.astype(np.float32).T).max(1)
-    kept = [n for n in range(len(sets)) if alike[n] < _ALIKE]
+    kept = [
+        n for n, s in enumerate(sets)
+        if alike[n] < _ALIKE and texts_of_test.isdisjoint(_words(t) for _, t in s["documents"])
+    ]  # fmt: skip
     chance = random.Random(6)
     chance.shuffle(kept)
     texts: list[str] = []

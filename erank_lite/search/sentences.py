@@ -8,6 +8,9 @@ from collections.abc import Collection
 from erank_lite.text.words import Stemmer
 
 _ENDS = re.compile(r"(?<=[.!?])[\"')\]\u201d\u2019]*\s+|(?<=[\u3002\uff01\uff1f])|\n+")
+_HEADING = re.compile(
+    r"#{1,6} .*(?=\n\s*\n)"
+)  # in code, what begins so is a comment: no line is free
 _MOST = 2
 
 
@@ -23,7 +26,8 @@ def best_sentences(
         most: how many sentences.
 
     Returns:
-        In the order in which they stand; none where no sentence has any of the terms.
+        In the order in which they stand; none where no sentence has any of the terms. A heading is
+        among them only where nothing below it has one.
 
     Example:
         >>> stemmer = Stemmer("search", "search")
@@ -41,10 +45,11 @@ def best_sentences(
         at = following
         held = wanted & set(stemmer.terms(passage[start:stop]))
         if held:
-            found.append((len(held), -start, start, stop))
+            text = not _HEADING.match(passage, start)
+            found.append((text, len(held), -start, start, stop))
     if not found:
         return []
-    top = max(found)[0]
+    text, top, *_ = max(found)
     # A second one only if it says nearly as much.
-    best = [f for f in sorted(found, reverse=True)[:most] if 2 * f[0] >= top + 1]
-    return sorted((start, stop) for _, _, start, stop in best)
+    best = [f for f in sorted(found, reverse=True)[:most] if f[0] == text and 2 * f[1] >= top + 1]
+    return sorted((start, stop) for *_, start, stop in best)

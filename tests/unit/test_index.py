@@ -121,6 +121,25 @@ def test_a_passage_says_where_it_is(
     assert passages[0].found.text[slice(*mark)].strip("# ") == LOAF
 
 
+@pytest.mark.parametrize(
+    ("text", "marked"),
+    [
+        (f"# Keep bread\n\n## Keeping a loaf\n\n{LOAF}\n", LOAF),  # not its headings
+        ("# Keep a loaf\n\nFour or five.\n", "# Keep a loaf"),
+        ("# keep a loaf for days\nloaf = 4\n", "# keep a loaf for days"),  # a comment, in code
+    ],
+)
+def test_a_heading_is_marked_only_where_nothing_below_it_says_more(
+    notes: Path, index: Index, text: str, marked: str
+) -> None:
+    (notes / "it.md").write_text(text)
+    index.update([notes])
+    found = index.search("keep loaf days", [notes])
+    *_, passages = judged("keep loaf days", found, None, index.stemmer)
+    (best,) = [p for p in passages if p.found.path.name == "it.md"]
+    assert [best.found.text[slice(*mark)] for mark in best.marks] == [marked]
+
+
 def test_long_files_are_cut_into_passages_that_follow_each_other() -> None:
     paragraphs = [f"Paragraph {n} says {'something of rivers ' * 30}\n" for n in range(60)]
     text = "# Rivers\n\n" + "\n".join(paragraphs)
