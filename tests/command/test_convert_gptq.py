@@ -6,17 +6,17 @@ import importlib.util
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
+from support.answers import agreement, everyday, in_order, results_of
 from support.checkpoints import write_checkpoint
 from support.command import COMMAND, is_a_clear_line, json_lines, run, said
 from support.recording import run as run_engine
@@ -368,39 +368,21 @@ def test_killed_in_the_middle_it_leaves_no_result_and_starts_again(
     assert logits(in_gptqmodel(out), random_ids(1)[0]).isfinite().all()
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[tuple[int, ...]]]]:
-    """erank-tiny with 8 bits, calibrated on some of the set that comes along; prompts of others."""
-    folder = tmp_path_factory.mktemp("tiny")
-    source = BUNDLED_FOLDER
-    triples = read_examples(DEFAULT)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ERANK_LITE_CACHE", str(folder / "cache"))
-        checkpoint = Checkpoint.open(source)
-        samples = SelfGeneratedCalibration(
-            checkpoint, triples[:16], engine_for_calibration
-        ).samples()
-        convert_gptq(source, folder / "out", bits=8, samples=samples, device="cpu")
-    others = SelfGeneratedCalibration(checkpoint, triples[-12:]).prompts
-    yield folder / "out", [p.ids for p in others]
-
-
-def test_erank_tiny_answers_as_before(tiny: tuple[Path, list[tuple[int, ...]]]) -> None:
-    import torch
-    from transformers import AutoTokenizer
-
-    folder, prompts = tiny
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert not in_transformers(folder).generation_config.do_sample
-    models = (in_transformers(BUNDLED_FOLDER), in_gptqmodel(folder))
-    answers: list[list[str]] = [[], []]
-    for model, found in zip(models, answers, strict=True):
-        for ids in prompts:
-            written = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=40)
-            answer = re.search(r"<answer>(\d+)</answer>", tokenizer.decode(written[0, len(ids) :]))
-            assert answer is not None
-            found.append(answer[1])
-    assert sum(a == b for a, b in zip(*answers, strict=True)) >= len(prompts) - 1
+def test_erank_tiny_answers_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two forms of BF16, Transformers and llama.cpp, give 94 % of these 160 pairs the same score,
+    # and their rank scores differ by 0.021 in the mean; with 8 bits it was 92 % and 0.029.
+    monkeypatch.setenv("ERANK_LITE_CACHE", str(tmp_path / "cache"))
+    checkpoint = Checkpoint.open(BUNDLED_FOLDER)
+    triples = read_examples(DEFAULT)[:16]
+    samples = SelfGeneratedCalibration(checkpoint, triples, engine_for_calibration).samples()
+    convert_gptq(BUNDLED_FOLDER, tmp_path / "out", bits=8, samples=samples, device="cpu")
+    assert not in_transformers(tmp_path / "out").generation_config.do_sample
+    exact, rounded = (
+        in_order(results_of(everyday(20), model, engine=engine))
+        for model, engine in ((BUNDLED_FOLDER, "transformers"), (tmp_path / "out", "gptq"))
+    )
+    same, difference = agreement(rounded, exact)
+    assert same >= 0.88 and difference < 0.05
 
 
 def changed(**changes: Any) -> Callable[[Path], None]:

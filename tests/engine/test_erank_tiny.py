@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.answers import agreement, everyday, in_order, results_of
 
-from erank_lite import Reranker
 from erank_lite.cli.demo import queries
 from erank_lite.errors import ErankLiteError, InputError, ModelError
 from erank_lite.families.erank.prompt import PromptBuilder
@@ -37,13 +37,6 @@ def jobs() -> list[tuple[str, list[dict[str, Any]]]]:
     return [(q["query"], q["documents"]) for q in queries()]
 
 
-def results_of(
-    jobs: list[tuple[str, list[dict[str, Any]]]], model: str, **options: Any
-) -> list[list[dict[str, Any]]]:
-    with Reranker(model, **options) as reranker:
-        return list(reranker.rerank_many(jobs))
-
-
 @pytest.fixture(scope="module")
 def exact(jobs: list[tuple[str, list[dict[str, Any]]]]) -> list[list[dict[str, Any]]]:
     """The demo's results with the weights as they were trained, one document at a time."""
@@ -52,10 +45,6 @@ def exact(jobs: list[tuple[str, list[dict[str, Any]]]]) -> list[list[dict[str, A
 
 def made(name: str) -> Path:
     return gguf_file(ModelRef.parse(name))
-
-
-def in_order(results: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    return [r for ranked in results for r in sorted(ranked, key=lambda r: r["index"])]
 
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -105,16 +94,11 @@ def test_together_is_as_alone(
 def test_quantization_keeps_the_scores() -> None:
     # Of 500 held-out pairs, Q8_0 has the same score for 94 %, Q4_K_M for 75 %; rank scores differ
     # by 0.03 and 0.15 in the mean (benchmarks/results/erank-tiny.json).
-    path = Path(__file__).parents[2] / "training" / "everyday.jsonl"
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()][:20]
-    jobs = [(r["query"], [{"content": d} for d in r["documents"]]) for r in rows]
-    exact = in_order(results_of(jobs, "erank-tiny:BF16", strict=True))
-    for kind, same, difference in (("Q8_0", 0.92, 0.05), ("Q4_K_M", 0.65, 0.2)):
-        rounded = in_order(results_of(jobs, f"erank-tiny:{kind}", strict=True))
-        pairs = list(zip(rounded, exact, strict=True))
-        assert sum(a["score"] == b["score"] for a, b in pairs) >= same * len(pairs), kind
-        between = statistics.mean(abs(a["rank_score"] - b["rank_score"]) for a, b in pairs)
-        assert between < difference, kind
+    exact = in_order(results_of(everyday(20), "erank-tiny:BF16", strict=True))
+    for kind, least, most in (("Q8_0", 0.92, 0.05), ("Q4_K_M", 0.65, 0.2)):
+        rounded = in_order(results_of(everyday(20), f"erank-tiny:{kind}", strict=True))
+        same, difference = agreement(rounded, exact)
+        assert same >= least and difference < most, (kind, same, difference)
 
 
 def test_it_is_converted_once(caplog: pytest.LogCaptureFixture) -> None:
