@@ -1,8 +1,9 @@
-"""The first stage: BM25 as in the paper, or somebody else's run; and TREC run files."""
+"""The first stage: BM25 as in the paper, or somebody else's run; and the files of runs."""
 
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 import math
 import zlib
@@ -17,6 +18,7 @@ from erank_lite.benchmarks.quality.collection import Collection
 from erank_lite.errors import InputError, missing_extra
 from erank_lite.text.words import STOP_WORDS, WORD, Stemmer, without_possessives
 from erank_lite.util.files import atomic
+from erank_lite.util.json_lines import fault
 
 Candidates = dict[str, list[tuple[str, float]]]
 """For each query the documents found, best first, with the scores of the first stage."""
@@ -98,7 +100,7 @@ def own_candidates(collection: Collection, depth: int) -> Candidates:
 
 
 def candidates_from_run(path: Path, collection: Collection, depth: int) -> Candidates:
-    """Return the first `depth` documents of each query by a TREC run, without those excluded.
+    """Return the first `depth` documents of each query by a saved run, without those excluded.
 
     In the order in which trec_eval reads them: by their scores in 32 bits, of equals the greater id
     first. The order of the lines and their ranks do not count.
@@ -124,24 +126,37 @@ def candidates_from_run(path: Path, collection: Collection, depth: int) -> Candi
 
 
 def read_run(path: Path) -> dict[str, dict[str, float]]:
-    """Return the scores of a TREC run (`QUERY Q0 DOCUMENT RANK SCORE TAG`), by query and document.
+    """Return the scores of a run, by query and document.
 
-    A file whose name ends in .gz is decompressed.
+    A TREC run (`QUERY Q0 DOCUMENT RANK SCORE TAG`); or, where the name ends in .json, an object
+    `{QUERY: {DOCUMENT: SCORE}}`, as BRIGHT's and ReasonIR's `run.py` write `score.json`. A file
+    whose name ends further in .gz is decompressed.
 
     Raises:
-        InputError: the file cannot be read; the message names the line.
+        InputError: the file cannot be read; the message names the line, or the query.
+
+    Example:
+        >>> Path("score.json").write_text('{"q1": {"d1": 0.71, "d2": 0.64}}')
+        >>> read_run(Path("score.json"))
+        {'q1': {'d1': 0.71, 'd2': 0.64}}
     """
-    run: dict[str, dict[str, float]] = {}
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if path.suffix == ".gz" else data
-        lines = data.decode("utf-8-sig").split("\n")
+        text = data.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else "it is damaged"
         if isinstance(error, UnicodeDecodeError):
             reason = "it is not UTF-8"
         raise InputError(f"`{path}` cannot be read: {reason}") from None
-    for number, line in enumerate(lines, 1):
+    if path.name.removesuffix(".gz").endswith(".json"):
+        return _scores_of_json(path, text)
+    return _scores_of_trec(path, text)
+
+
+def _scores_of_trec(path: Path, text: str) -> dict[str, dict[str, float]]:
+    run: dict[str, dict[str, float]] = {}
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -157,6 +172,25 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
         if document in run.setdefault(query, {}):
             raise InputError(f"`{path}`, line {number}: {document} comes twice for query {query}")
         run[query][document] = value
+    return run
+
+
+def _scores_of_json(path: Path, text: str) -> dict[str, dict[str, float]]:
+    shape = "write {QUERY: {DOCUMENT: SCORE}}"
+    try:
+        run = json.loads(text, parse_int=float)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"`{path}` is not valid JSON: {fault(error)}", shape) from None
+    if not isinstance(run, dict):
+        raise InputError(f"`{path}` is no object of queries", shape)
+    for query, scores in run.items():
+        if not isinstance(scores, dict):
+            raise InputError(f"`{path}`: query {query} has no object of scores", shape)
+        for document, score in scores.items():
+            if not (isinstance(score, float) and math.isfinite(score)):
+                raise InputError(
+                    f"`{path}`: the score of {document} for query {query} is no number", shape
+                )
     return run
 
 

@@ -35,7 +35,7 @@ def batch(
         typer.Argument(
             metavar="IN",
             help="Lines of JSON, each with id, query, documents (or candidates) and perhaps "
-            "instruction; Parquet with such columns; or, with --collection, a TREC run.",
+            "instruction; Parquet with such columns; or, with --collection, a saved run.",
             show_default=False,
         ),
     ],

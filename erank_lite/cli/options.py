@@ -39,7 +39,7 @@ FirstStage = Annotated[
     Path | None,
     typer.Option(
         "--first-stage",
-        help="TREC run whose documents are reranked.",
+        help="Saved run whose documents are reranked: a TREC run, or BRIGHT's score.json.",
         show_default="BM25 as in the paper",
     ),
 ]

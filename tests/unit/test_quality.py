@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import random
 from collections import Counter
@@ -321,6 +322,37 @@ def test_a_run_keeps_its_order_in_every_reader(tmp_path: Path) -> None:
 def test_a_damaged_run(tmp_path: Path, line: str, says: str) -> None:
     run = tmp_path / "r.trec"
     run.write_text(f"q1 Q0 d1 1 3.0 t\n{line}\n")
+    with pytest.raises(InputError, match=says):
+        read_run(run)
+
+
+@pytest.mark.parametrize("name", ["score.json", "score.json.gz"])
+def test_the_scores_that_bright_saves_are_a_run(tmp_path: Path, name: str) -> None:
+    (found,) = open_collections(str(beir(tmp_path / "c")))
+    scores = {"q1": {"d2": 0.25, "d1": 0.75, "d3": -1}, "q2": {}, "x9": {"d1": 1e-3}}
+    data = json.dumps(scores, indent=2).encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert read_run(tmp_path / name) == scores
+    candidates = candidates_from_run(tmp_path / name, found, 2)
+    assert candidates == {"q1": [("d1", 0.75), ("d2", 0.25)], "q2": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"q1": {"d1": 1}', "is not valid JSON: Expecting"),
+        ("[" * 100_000, "nested too deep"),
+        ('{"q1": {"d1": 1' + "0" * 5000 + "}}", "the score of d1 for query q1 is no number"),
+        ("[]", "is no object of queries"),
+        ('{"q1": ["d1", "d2"]}', "query q1 has no object of scores"),
+        ('{"q1": {"d1": "0.5"}}', "the score of d1 for query q1 is no number"),
+        ('{"q1": {"d1": NaN}}', "the score of d1 for query q1 is no number"),
+        ('{"q1": {"d1": true}}', "the score of d1 for query q1 is no number"),
+    ],
+)
+def test_a_damaged_file_of_scores(tmp_path: Path, text: str, says: str) -> None:
+    run = tmp_path / "score.json"
+    run.write_text(text)
     with pytest.raises(InputError, match=says):
         read_run(run)
 
