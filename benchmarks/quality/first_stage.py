@@ -136,7 +136,7 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
         InputError: the file cannot be read; the message names the line, or the query.
 
     Example:
-        >>> Path("score.json").write_text('{"q1": {"d1": 0.71, "d2": 0.64}}')
+        >>> _ = Path("score.json").write_text('{"q1": {"d1": 0.71, "d2": 0.64}}')
         >>> read_run(Path("score.json"))
         {'q1': {'d1': 0.71, 'd2': 0.64}}
     """

@@ -15,6 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from erank_lite.benchmarks.record import RECORDS, Variant
 from erank_lite.benchmarks.report.records import KINDS, WITHOUT_SECTION, Record
 from erank_lite.errors import InputError
+from erank_lite.util.files import name_like
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def read_records(sources: Iterable[str | Path]) -> list[Record]:
         elif source.exists():
             here = {source: _read_json(source)}
         else:
-            raise InputError(f"there is no file or folder `{source}`")
+            raise InputError(f"there is no file or folder `{source}`", name_like(source))
         for path, data in here.items():
             if path.resolve() not in found:
                 found[path.resolve()] = from_dict(data, str(path))

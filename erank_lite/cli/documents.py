@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from erank_lite.errors import InputError
+from erank_lite.util.files import name_like
 from erank_lite.util.json_lines import fault
 
 Record = dict[str, Any]
@@ -61,7 +62,8 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise InputError(f"there is no file or folder `{path}`") from None
+        hint = name_like(path) or "give a file, a folder, or - for standard input"
+        raise InputError(f"there is no file or folder `{path}`", hint) from None
     except OSError as error:
         raise InputError(f"`{path}` cannot be read: {error.strerror}") from None
 
@@ -176,7 +178,7 @@ def _tsv(name: str, text: str) -> Iterator[Record]:
 def _table(name: str, rows: Iterator[tuple[int, list[str]]]) -> Iterator[Record]:
     columns = next((row for _, row in rows if row), [])
     if not columns:
-        raise InputError(f"{name} is empty")
+        raise InputError(f"{name} is empty", "give a header line, and a document a line below it")
     if not _TEXT_KEYS & set(columns):
         hint = f"its columns are {', '.join(columns)}; rename one"
         if len(columns) == 1 and ";" in columns[0]:

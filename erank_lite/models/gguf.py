@@ -27,7 +27,7 @@ from erank_lite.machine.shapes import (
     ModelShape,
     largest,
 )
-from erank_lite.util.files import refuse_pointer
+from erank_lite.util.files import name_like, refuse_pointer
 
 _ALIKE = 0.99  # cosine of two rows that are one, each quantized in its own way
 _SCALARS = {
@@ -154,7 +154,7 @@ class GGUFFile:
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                     return _parse(path, data, size)
         except FileNotFoundError:
-            raise ModelError(f"there is no file `{path}`") from None
+            raise ModelError(f"there is no file `{path}`", name_like(path)) from None
         except IsADirectoryError:
             raise ModelError(f"`{path}` is a folder", "give a .gguf file") from None
         except OSError as error:

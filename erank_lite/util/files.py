@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,22 @@ from erank_lite.errors import InputError, ModelError
 
 _log = logging.getLogger(__name__)
 _POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def name_like(path: Path) -> str | None:
+    """Return a hint that names what lies in the path's folder and is called almost as it; or None.
+
+    Example:
+        >>> Path("documents.jsonl").touch()
+        >>> name_like(Path("document.jsonl"))
+        'did you mean `documents.jsonl`?'
+    """
+    try:
+        names = sorted(other.name for other in path.parent.iterdir())
+    except OSError:
+        return None
+    close = get_close_matches(path.name, names, 1)
+    return f"did you mean `{path.with_name(close[0])}`?" if close else None
 
 
 def read_json(path: Path, optional: bool = False) -> dict[str, Any]:

@@ -349,3 +349,14 @@ def test_a_file_in_a_folder_without_permission(tmp_path: Path):
             read_documents([str(folder / "d.txt")])
     finally:
         folder.chmod(0o700)
+
+
+def test_a_missing_file_is_told_with_what_was_meant(tmp_path: Path):
+    read(tmp_path, "documents.jsonl", '{"content": "a"}')
+    with pytest.raises(InputError) as close:
+        read_documents([str(tmp_path / "document.jsonl")])
+    assert close.value.hint == f"did you mean `{tmp_path / 'documents.jsonl'}`?"
+    for elsewhere in (tmp_path / "other.csv", tmp_path / "no-folder" / "documents.jsonl"):
+        with pytest.raises(InputError, match="there is no file or folder") as far:
+            read_documents([str(elsewhere)])
+        assert far.value.hint == "give a file, a folder, or - for standard input"
