@@ -306,14 +306,16 @@ def known_items_table() -> str:
     for path in sorted(RESULTS.glob("known-items-*.json")):
         record = _record(path.name)
         commands.append(f"$ {record['command']}")
-        kind = path.stem.removeprefix("known-items-").replace("-", " ")
+        kind = path.stem.removeprefix("known-items-").partition("+")[0].replace("-", " ")
         for order, row in record["systems"].items():
             name = order if order == "BM25" else f"{order}, thinking {record['thinking']}"
             cells = (f"{value:.2f}" for value in row.values())
-            lines.append(
+            line = (
                 f"| {kind}: {record['questions']} | {name}, {record['candidates']} candidates | "
                 f"{' | '.join(cells)} |"
             )
+            if line not in lines:  # BM25 is in each record
+                lines.append(line)
     return "\n".join((*lines, "", "```console", *commands, "```"))
 
 
