@@ -17,7 +17,7 @@ import numpy.typing as npt
 from erank_lite.benchmarks.quality.collection import Collection
 from erank_lite.errors import InputError, missing_extra
 from erank_lite.text.words import STOP_WORDS, WORD, Stemmer, without_possessives
-from erank_lite.util.files import atomic
+from erank_lite.util.files import atomic, name_like
 from erank_lite.util.json_lines import fault
 
 Candidates = dict[str, list[tuple[str, float]]]
@@ -148,7 +148,7 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
         reason = error.strerror or str(error) if isinstance(error, OSError) else "it is damaged"
         if isinstance(error, UnicodeDecodeError):
             reason = "it is not UTF-8"
-        raise InputError(f"`{path}` cannot be read: {reason}") from None
+        raise InputError(f"`{path}` cannot be read: {reason}", name_like(path)) from None
     if path.name.removesuffix(".gz").endswith(".json"):
         return _scores_of_json(path, text)
     return _scores_of_trec(path, text)

@@ -25,6 +25,7 @@ from erank_lite.cli.progress import TerminalReporter
 from erank_lite.errors import ErankLiteError, InputError
 from erank_lite.search import Found, Index
 from erank_lite.search.search import best_of_each_file, judged
+from erank_lite.util.files import name_like
 
 
 def read_questions(path: Path, count: int | None = None) -> list[tuple[str, str]]:
@@ -43,7 +44,8 @@ def read_questions(path: Path, count: int | None = None) -> list[tuple[str, str]
             except (ValueError, KeyError, TypeError):
                 raise InputError(f"`{path}`, line {number} has no query and path") from None
     except OSError as error:
-        raise InputError(f"`{path}` cannot be read: {error.strerror}") from None
+        reason = f"`{path}` cannot be read: {error.strerror}"
+        raise InputError(reason, name_like(path)) from None
     return found[:count]
 
 

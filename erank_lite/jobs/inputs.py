@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import Any
 
 from erank_lite.documents import as_documents
 from erank_lite.errors import InputError, missing_extra
+from erank_lite.util.files import name_like
 from erank_lite.util.json_lines import fault
 
 _FORMAT = "each line is an object with id, query and documents (or candidates)"
@@ -117,7 +119,8 @@ class JsonLines(Queries):
             self._file = path.open("rb")
             self._take(self._records())
         except OSError as error:
-            raise InputError(f"`{path}` cannot be read: {error.strerror}") from None
+            reason = f"`{path}` cannot be read: {error.strerror}"
+            raise InputError(reason, name_like(path)) from None
 
     def _records(self) -> Iterator[tuple[str, int, Any, bytes]]:
         at = 0
@@ -161,7 +164,9 @@ class Parquet(Queries):
         try:
             self._file = parquet.ParquetFile(path)
         except (OSError, arrow.ArrowInvalid) as error:
-            raise InputError(f"`{path}` cannot be read: {error}") from None
+            number = error.errno if isinstance(error, OSError) else None
+            reason = os.strerror(number) if number else str(error)
+            raise InputError(f"`{path}` cannot be read: {reason}", name_like(path)) from None
         self._starts = [0]
         for group in range(self._file.num_row_groups):
             self._starts.append(self._starts[-1] + self._file.metadata.row_group(group).num_rows)

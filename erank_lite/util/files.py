@@ -20,7 +20,7 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def name_like(path: Path) -> str | None:
-    """Return a hint that names what lies in the path's folder and is called almost as it; or None.
+    """Return a hint that names what the path of a missing file was meant for, if that is clear.
 
     Example:
         >>> Path("documents.jsonl").touch()
@@ -31,7 +31,7 @@ def name_like(path: Path) -> str | None:
         names = sorted(other.name for other in path.parent.iterdir())
     except OSError:
         return None
-    close = get_close_matches(path.name, names, 1)
+    close = [] if path.name in names else get_close_matches(path.name, names, 1)
     return f"did you mean `{path.with_name(close[0])}`?" if close else None
 
 

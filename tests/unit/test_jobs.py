@@ -118,6 +118,16 @@ def test_parquet(tmp_path: Path) -> None:
         open_queries(tmp_path / "bad.parquet")
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_missing_file_is_told_with_what_was_meant(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"queries.{ending}").touch()
+    with pytest.raises(
+        InputError, match="cannot be read: No such file or directory\nhint"
+    ) as missing:
+        open_queries(tmp_path / f"query.{ending}")
+    assert missing.value.hint == f"did you mean `{tmp_path / f'queries.{ending}'}`?"
+
+
 def test_a_run_over_a_collection() -> None:
     found = Run({"1": "bread"}, {"1": [("d1", 2.0), ("d2", 1.0)]}, {"d1": "x", "d2": "y"}, "find")
     query = found.read(found.entries[0])

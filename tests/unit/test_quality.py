@@ -357,6 +357,13 @@ def test_a_damaged_file_of_scores(tmp_path: Path, text: str, says: str) -> None:
         read_run(run)
 
 
+def test_a_missing_run_is_told_with_what_was_meant(tmp_path: Path) -> None:
+    (tmp_path / "score.json").write_text("{}")
+    with pytest.raises(InputError, match="cannot be read: No such file") as missing:
+        read_run(tmp_path / "scores.json")
+    assert missing.value.hint == f"did you mean `{tmp_path / 'score.json'}`?"
+
+
 def test_a_run_of_another_collection(tmp_path: Path) -> None:
     (found,) = open_collections(str(beir(tmp_path / "c")))
     run = tmp_path / "r.trec"
